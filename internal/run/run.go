@@ -1,0 +1,265 @@
+// Package run starts every external program of dib.
+//
+// A command states its environment instead of inheriting it, its output goes
+// line by line to a logger, and a failure becomes an *Error that names the
+// command, where it ran and what it said last.
+package run
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// TailLines is the number of last output lines kept for an Error.
+const TailLines = 20
+
+// killDelay is how long a cancelled command may take to end by itself.
+const killDelay = 5 * time.Second
+
+// maxLine bounds one logged line in bytes; a longer one is cut into pieces.
+const maxLine = 64 << 10
+
+// Where says on whose behalf a command runs. Empty fields are unknown.
+type Where struct {
+	Element, Phase, Hook string
+}
+
+// Cmd is a command to be run.
+type Cmd struct {
+	Argv  []string  // program and arguments; a program without "/" is looked up on the PATH of Env
+	Dir   string    // working directory; inside Root when that is set
+	Root  string    // chroot directory; empty for none
+	Env   []string  // the whole environment
+	Stdin io.Reader // nil for /dev/null
+
+	// Stdout receives standard output as it is. When nil, standard output and
+	// standard error both go to Log, line by line, in the order written.
+	Stdout io.Writer
+	// Log receives one line at a time without its newline; nil drops them.
+	Log func(line []byte)
+
+	// Attach connects the command with this process's own standard streams
+	// (an interactive shell); Stdin, Stdout and Log are then unused.
+	Attach bool
+
+	ExtraFiles []*os.File
+	Where      Where
+}
+
+// Error is the failure of a command.
+type Error struct {
+	Argv   []string
+	Where  Where
+	Exit   int      // exit status; 128+n after signal n; 127 not found, 126 not executable
+	Tail   []string // last lines of output
+	Reason error    // what the system said
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %v", QuoteArgv(e.Argv), e.Reason)
+	if w := e.Where; w != (Where{}) {
+		fmt.Fprintf(&b, " (element %s, phase %s, hook %s)", orDash(w.Element), orDash(w.Phase), orDash(w.Hook))
+	}
+	if n := len(e.Tail); n > 0 {
+		fmt.Fprintf(&b, ": %s", e.Tail[n-1])
+	}
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Reason }
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// QuoteArgv prints an argument vector so that a shell would read it back.
+func QuoteArgv(argv []string) string {
+	words := make([]string, len(argv))
+	for i, a := range argv {
+		words[i] = Quote(a)
+	}
+	return strings.Join(words, " ")
+}
+
+// Quote prints one word so that a POSIX shell would read it back.
+func Quote(word string) string {
+	if word != "" && strings.IndexFunc(word, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./=:,@%+", r))
+	}) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// Run runs the command and waits for it. When ctx ends, the command's process
+// group gets SIGTERM and, after a grace period, SIGKILL.
+func (c Cmd) Run(ctx context.Context) error {
+	if len(c.Argv) == 0 {
+		return errors.New("internal error: run: empty command")
+	}
+	tail := &lineWriter{log: c.Log}
+	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
+	cmd.Dir = c.Dir
+	cmd.Env = c.Env
+	if cmd.Env == nil {
+		cmd.Env = []string{}
+	}
+	if c.Root == "" {
+		path, err := lookPath(c.Argv[0], c.Dir, c.Env)
+		if err != nil {
+			return &Error{Argv: c.Argv, Where: c.Where, Exit: 127, Reason: err}
+		}
+		cmd.Path, cmd.Err = path, nil
+	} else {
+		if !strings.HasPrefix(c.Argv[0], "/") {
+			return fmt.Errorf("internal error: run: %q in a chroot is not an absolute path", c.Argv[0])
+		}
+		cmd.Path, cmd.Err = c.Argv[0], nil
+		if cmd.Dir == "" {
+			cmd.Dir = "/"
+		}
+	}
+	cmd.ExtraFiles = c.ExtraFiles
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.Root}
+	if c.Attach {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	} else {
+		cmd.SysProcAttr.Setpgid = true
+		cmd.Stdin = c.Stdin
+		cmd.Stderr = tail
+		cmd.Stdout = c.Stdout
+		if c.Stdout == nil {
+			cmd.Stdout = tail
+		}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	}
+	cmd.WaitDelay = killDelay
+	err := cmd.Run()
+	tail.flush()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		if cmd.Process != nil && !c.Attach {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		}
+		return ctx.Err()
+	}
+	return &Error{Argv: c.Argv, Where: c.Where, Exit: exitStatus(err), Tail: tail.last(), Reason: err}
+}
+
+// Output runs the command and returns its standard output.
+func (c Cmd) Output(ctx context.Context) ([]byte, error) {
+	var out bytes.Buffer
+	c.Stdout = &out
+	err := c.Run(ctx)
+	return out.Bytes(), err
+}
+
+func exitStatus(err error) int {
+	var ee *exec.ExitError
+	switch {
+	case errors.As(err, &ee):
+		if ws, ok := ee.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			return 128 + int(ws.Signal())
+		}
+		return ee.ExitCode()
+	case errors.Is(err, os.ErrNotExist):
+		return 127
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.ENOEXEC):
+		return 126
+	}
+	return 1
+}
+
+// lookPath finds a program on the PATH that the command itself will see.
+func lookPath(name, dir string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	path := ""
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+		}
+	}
+	for _, d := range strings.Split(path, ":") {
+		if d == "" {
+			d = "."
+		}
+		full := d + "/" + name
+		if d[0] != '/' && dir != "" {
+			full = dir + "/" + full
+		}
+		if st, err := os.Stat(full); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return full, nil
+		}
+	}
+	return "", fmt.Errorf("%q not found on PATH %q: %w", name, path, os.ErrNotExist)
+}
+
+// lineWriter cuts a stream into lines for log and remembers the last ones.
+type lineWriter struct {
+	mu    sync.Mutex
+	log   func([]byte)
+	buf   []byte
+	lines []string
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.buf = append(w.buf, p...)
+	for {
+		i := bytes.IndexByte(w.buf, '\n')
+		if i < 0 {
+			if len(w.buf) < maxLine {
+				return len(p), nil
+			}
+			i = maxLine
+			w.line(w.buf[:i])
+			w.buf = w.buf[i:]
+			continue
+		}
+		w.line(w.buf[:i])
+		w.buf = w.buf[i+1:]
+	}
+}
+
+func (w *lineWriter) line(b []byte) {
+	if w.log != nil {
+		w.log(bytes.Clone(b))
+	}
+	w.lines = append(w.lines, string(b))
+	if len(w.lines) > 2*TailLines {
+		w.lines = append([]string(nil), w.lines[len(w.lines)-TailLines:]...)
+	}
+}
+
+func (w *lineWriter) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.buf) > 0 {
+		w.line(w.buf)
+		w.buf = nil
+	}
+}
+
+func (w *lineWriter) last() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string(nil), w.lines[max(0, len(w.lines)-TailLines):]...)
+}
