@@ -47,9 +47,13 @@ type Cmd struct {
 	// Log receives one line at a time without its newline; nil drops them.
 	Log func(line []byte)
 
-	// Attach connects the command with this process's own standard streams
+	// Attach, when set, is a terminal that becomes all three standard streams
 	// (an interactive shell); Stdin, Stdout and Log are then unused.
-	Attach bool
+	Attach *os.File
+
+	// ShareGroup keeps the command in this process's process group, so that it
+	// may read from the terminal; cancelling then signals only the command itself.
+	ShareGroup bool
 
 	ExtraFiles []*os.File
 	Where      Where
@@ -134,18 +138,18 @@ func (c Cmd) Run(ctx context.Context) error {
 	}
 	cmd.ExtraFiles = c.ExtraFiles
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.Root}
-	if c.Attach {
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr.Setpgid = !c.ShareGroup && c.Attach == nil
+	if c.Attach != nil {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Attach, c.Attach, c.Attach
 	} else {
-		cmd.SysProcAttr.Setpgid = true
 		cmd.Stdin = c.Stdin
 		cmd.Stderr = tail
 		cmd.Stdout = c.Stdout
 		if c.Stdout == nil {
 			cmd.Stdout = tail
 		}
-		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	}
+	cmd.Cancel = func() error { return syscall.Kill(c.signalTarget(cmd.Process.Pid), syscall.SIGTERM) }
 	cmd.WaitDelay = killDelay
 	err := cmd.Run()
 	tail.flush()
@@ -153,12 +157,19 @@ func (c Cmd) Run(ctx context.Context) error {
 		return nil
 	}
 	if ctx.Err() != nil {
-		if cmd.Process != nil && !c.Attach {
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		if cmd.Process != nil && cmd.SysProcAttr.Setpgid {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what the command left in its group
 		}
 		return ctx.Err()
 	}
 	return &Error{Argv: c.Argv, Where: c.Where, Exit: exitStatus(err), Tail: tail.last(), Reason: err}
+}
+
+func (c Cmd) signalTarget(pid int) int {
+	if c.ShareGroup || c.Attach != nil {
+		return pid
+	}
+	return -pid
 }
 
 // Output runs the command and returns its standard output.
