@@ -1,0 +1,24 @@
+package intarget
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+)
+
+// createBeside creates a file with a new name in the directory of path. Unlike
+// os.CreateTemp it applies perm and the umask, as for a file made under its
+// final name.
+func createBeside(path string, perm fs.FileMode) (*os.File, error) {
+	for range 100 {
+		name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".download.%08x", rand.Uint32()))
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+		if !errors.Is(err, fs.ErrExist) {
+			return f, err
+		}
+	}
+	return nil, fmt.Errorf("cannot create a temporary file in %s: all names are taken", filepath.Dir(path))
+}
