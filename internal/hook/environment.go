@@ -1,0 +1,138 @@
+package hook
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dib-builder/dib/internal/run"
+)
+
+// EnvironmentScript is the bash text that sources the named files of a
+// directory, in the given order, and then prints the exported environment,
+// functions included, to the file descriptor fd, each entry ended by a NUL
+// byte (see ParseEnv0). The name of each file goes to fd before it is sourced,
+// so that an unfinished output tells where it ended.
+//
+// The files run under errexit, nounset and pipefail, at the top level of one
+// shell, because they are arbitrary bash: they may declare, return, or exit.
+// Their commands are traced on request only, since values may be secret.
+func EnvironmentScript(dir string, names []string, fd int, trace bool) string {
+	var b strings.Builder
+	// A file may change PATH, so env is looked up first.
+	b.WriteString("set -eu -o pipefail\n__dib_env=$(type -P env) || __dib_env=/usr/bin/env\n")
+	for _, name := range names {
+		file := run.Quote(path.Join(dir, name))
+		if !strings.Contains(dir, "/") {
+			file = run.Quote("./" + path.Join(dir, name)) // source would search PATH
+		}
+		fmt.Fprintf(&b, "printf '%%s\\0' %s >&%d\n", run.Quote(name), fd)
+		fmt.Fprintf(&b, "printf 'dib-run-parts Sourcing environment file %%s\\n' %s >&2\n", file)
+		if trace {
+			fmt.Fprintf(&b, "set -x\nsource %s\n{ set +x; } 2>/dev/null\n", file)
+		} else {
+			fmt.Fprintf(&b, "source %s\n", file)
+		}
+	}
+	fmt.Fprintf(&b, "exec \"$__dib_env\" -0 >&%d\n", fd)
+	return b.String()
+}
+
+// ParseEnv0 reads NUL-terminated NAME=VALUE entries, as `env -0` or
+// EnvironmentScript print them: values may have many lines, names may be those
+// of exported bash functions (BASH_FUNC_name%%). Entries without a name are
+// dropped, and so is one that is not terminated. The result is in byte order.
+func ParseEnv0(data []byte) []string {
+	var env []string
+	for {
+		end := slices.Index(data, 0)
+		if end < 0 {
+			break
+		}
+		entry := string(data[:end])
+		data = data[end+1:]
+		if strings.IndexByte(entry, '=') > 0 {
+			env = append(env, entry)
+		}
+	}
+	slices.Sort(env)
+	return env
+}
+
+// EnvironmentError is the failure of an environment file.
+type EnvironmentError struct {
+	File string // path as bash saw it; empty when not even the first was reached
+	Err  error
+}
+
+func (e *EnvironmentError) Error() string {
+	if e.File == "" {
+		return fmt.Sprintf("cannot prepare environment of hooks: %v", e.Err)
+	}
+	return fmt.Sprintf("cannot source environment file %s: %v", e.File, e.Err)
+}
+
+func (e *EnvironmentError) Unwrap() error { return e.Err }
+
+// errEnded is why a file that called exit 0 fails: hooks cannot run without it.
+var errEnded = fmt.Errorf("it ended the shell with exit status 0")
+
+// Environment returns the environment in which the hooks of a phase run: that
+// of c, changed by the named files of dir. c also says where and how bash
+// runs; its Argv and ExtraFiles are not used. The error is an
+// *EnvironmentError, around a *run.Error when bash failed.
+func Environment(ctx context.Context, c run.Cmd, dir string, names []string) ([]string, error) {
+	// A memory file rather than a pipe: a daemon left by an environment file
+	// would keep a pipe open for ever.
+	fd, err := unix.MemfdCreate("environment", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, &EnvironmentError{Err: fmt.Errorf("cannot create memory file: %w", err)}
+	}
+	out := os.NewFile(uintptr(fd), "environment")
+	defer out.Close()
+
+	trace := Tracing(c.Env)
+	bash := "bash"
+	if c.Root != "" {
+		bash = "/bin/bash"
+	}
+	c.Argv = []string{bash, "-c", EnvironmentScript(dir, names, 3, trace), "dib-run-parts"}
+	c.ExtraFiles = []*os.File{out}
+	if log := c.Log; trace && log != nil {
+		secrets := secretValues(c.Env)
+		c.Log = func(line []byte) { log(mask(line, secrets)) }
+	}
+	runErr := c.Run(ctx)
+	if _, err := out.Seek(0, io.SeekStart); err != nil {
+		return nil, &EnvironmentError{Err: err}
+	}
+	data, err := io.ReadAll(out)
+	if err != nil {
+		return nil, &EnvironmentError{Err: err}
+	}
+	env := ParseEnv0(data)
+	if runErr == nil && len(env) == 0 {
+		runErr = errEnded
+	}
+	if runErr != nil {
+		return nil, &EnvironmentError{File: lastFile(dir, data), Err: runErr}
+	}
+	// "_" is the path of env itself.
+	return slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "_=") }), nil
+}
+
+// lastFile names the file that was being sourced when the output ended.
+func lastFile(dir string, data []byte) string {
+	records := strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
+	last := records[len(records)-1]
+	if last == "" || strings.Contains(last, "=") {
+		return ""
+	}
+	return path.Join(dir, last)
+}
