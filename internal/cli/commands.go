@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/recipe"
+)
+
+// table is every command by name: the registry of the program.
+func (p Program) table() map[string]command.Func {
+	table := map[string]command.Func{}
+	maps.Copy(table, p.Commands)
+	maps.Copy(table, map[string]command.Func{
+		"install-links": installLinks,
+		"version":       showVersion,
+	})
+	if p.Create != nil {
+		table["create"] = p.createCommand("disk-image-create")
+		table["disk-image-create"] = table["create"]
+		table[ramdiskCommand] = p.createCommand(ramdiskCommand)
+	}
+	return table
+}
+
+// summaries is the list that "dib help" shows; commands that are missing here
+// are not meant to be typed by people.
+var summaries = map[string]string{
+	"create":            "build an image; the same as disk-image-create",
+	"disk-image-create": "build an image",
+	ramdiskCommand:      "build a ramdisk (not supported yet)",
+	"dib-run-parts":     "run the hooks of one directory",
+	"element-info":      "expand a list of elements with their dependencies",
+	"install-links":     "make links under the names of DIB's commands in a directory",
+	"version":           "show the version",
+}
+
+// dibNames are the commands that people expect of a DIB installation, each a
+// link to this program.
+var dibNames = []string{"dib", "disk-image-create", ramdiskCommand, "diskimage-builder",
+	"dib-lint", "dib-block-device", "dib-run-parts", "element-info"}
+
+func showVersion(_ context.Context, std command.IO, _ []string) int {
+	_, _ = fmt.Fprintf(std.Out, "dib %s (compatible with diskimage-builder %s)\n", Version, recipe.CompatVersion)
+	return 0
+}
