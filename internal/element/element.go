@@ -52,11 +52,18 @@ type Layer struct {
 
 // Library is every element that can be used, one for each name.
 type Library struct {
-	// Warnings are lines for the user about elements that hide others.
-	Warnings []string
+	// Warnings tell of elements that hide others, in order of discovery.
+	Warnings []Override
 
 	elements map[string]Element
 	searched []string
+}
+
+// Override is an element that hides a namesake found later.
+type Override struct{ Name, Used, Hidden string }
+
+func (o Override) String() string {
+	return fmt.Sprintf("element %q: using %s instead of %s", o.Name, o.Used, o.Hidden)
 }
 
 // Load reads the library that elementsPath, a colon-separated list of existing
@@ -203,7 +210,7 @@ func (l *Library) add(e Element) {
 	// The same directory reached twice is no override, and nobody means
 	// directories such as .git when speaking of elements.
 	if first.Dir != e.Dir && !strings.HasPrefix(e.Name, ".") {
-		l.Warnings = append(l.Warnings, fmt.Sprintf("element %q: using %s instead of %s", e.Name, first.Dir, e.where()))
+		l.Warnings = append(l.Warnings, Override{e.Name, first.Dir, e.where()})
 	}
 }
 

@@ -24,6 +24,11 @@ func Elements(resolved []Resolved) []Element {
 // ReasonRequested is the Reason of elements that were asked for by name.
 const ReasonRequested = "requested"
 
+const reasonNeeded = "needed by "
+
+// IsDependency says whether only other elements' needs brought this one in.
+func (r Resolved) IsDependency() bool { return strings.HasPrefix(r.Reason, reasonNeeded) }
+
 // RequestOptions are the circumstances that add elements to a request.
 type RequestOptions struct {
 	Arch           string // ARCH, as given
@@ -208,7 +213,7 @@ func (l *Library) walk(requested []string, verdicts map[string]verdict) *walk {
 		for _, dep := range e.Deps {
 			w.neededBy[dep] = append(w.neededBy[dep], name)
 			if w.reason[dep] == "" {
-				w.reason[dep] = "needed by " + name
+				w.reason[dep] = reasonNeeded + name
 				queue = append(queue, dep)
 			}
 		}

@@ -33,7 +33,7 @@ func EnvironmentScript(dir string, names []string, fd int, trace bool) string {
 			file = run.Quote("./" + path.Join(dir, name)) // source would search PATH
 		}
 		fmt.Fprintf(&b, "printf '%%s\\0' %s >&%d\n", run.Quote(name), fd)
-		fmt.Fprintf(&b, "printf 'dib-run-parts Sourcing environment file %%s\\n' %s >&2\n", file)
+		fmt.Fprintf(&b, "printf '%sSourcing environment file %%s\\n' %s >&2\n", LogPrefix, file)
 		if trace {
 			fmt.Fprintf(&b, "set -x\nsource %s\n{ set +x; } 2>/dev/null\n", file)
 		} else {

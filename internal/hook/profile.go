@@ -4,21 +4,21 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Timing is how long one hook took.
 type Timing struct {
-	Name     string
-	Duration time.Duration
+	Name    string
+	Seconds float64
 }
 
-// Profile renders the closing table of a phase, one element a line: name in 40
+// Profile renders the closing table of a phase as log lines: the name in 40
 // columns, seconds with three decimals, hooks in byte order of their names.
+// target is the name of the directory, such as "install.d".
 func Profile(target string, timings []Timing) []string {
-	const rule = "----------------------"
+	const dashes = "----------------------"
 	lines := []string{
-		rule + " PROFILING " + rule,
+		dashes + " PROFILING " + dashes,
 		"",
 		"Target: " + target,
 		"",
@@ -28,7 +28,11 @@ func Profile(target string, timings []Timing) []string {
 	}
 	sorted := slices.SortedFunc(slices.Values(timings), func(a, b Timing) int { return strings.Compare(a.Name, b.Name) })
 	for _, t := range sorted {
-		lines = append(lines, fmt.Sprintf("%-40s%10.3f", t.Name, t.Duration.Seconds()))
+		lines = append(lines, fmt.Sprintf("%-40s%10.3f", t.Name, t.Seconds))
 	}
-	return append(lines, "", "--------------------"+" END PROFILING "+"--------------------")
+	lines = append(lines, "", "--------------------"+" END PROFILING "+"--------------------")
+	for i, line := range lines {
+		lines[i] = LogPrefix + line
+	}
+	return lines
 }

@@ -34,6 +34,9 @@ type parts struct {
 	now func() time.Time
 }
 
+// LogPrefix begins every line that reports on the running of hooks; people search logs for it.
+const LogPrefix = "dib-run-parts "
+
 const runPartsUsage = "usage: dib-run-parts [--list] DIRECTORY"
 
 func (p parts) main(ctx context.Context, args []string) int {
@@ -102,7 +105,7 @@ func (p parts) run(ctx context.Context, dir string, hooks []string) int {
 		p.say("Running " + file)
 		start := p.now()
 		err := Run(ctx, p.command(file, env))
-		timings = append(timings, Timing{name, p.now().Sub(start)})
+		timings = append(timings, Timing{name, p.now().Sub(start).Seconds()})
 		if err != nil {
 			status := exitStatus(err)
 			p.say(fmt.Sprintf("%s failed with exit status %d", file, status))
@@ -121,7 +124,7 @@ func (p parts) profile(dir string, timings []Timing) {
 		abs = dir
 	}
 	for _, line := range Profile(filepath.Base(abs), timings) {
-		p.say(line)
+		p.errLine([]byte(line))
 	}
 }
 
@@ -155,7 +158,7 @@ func (p parts) command(file string, env []string) run.Cmd {
 
 func (p parts) errLine(line []byte) { fmt.Fprintf(p.io.Err, "%s\n", line) }
 
-func (p parts) say(line string) { fmt.Fprintf(p.io.Err, "dib-run-parts %s\n", line) }
+func (p parts) say(line string) { p.errLine([]byte(LogPrefix + line)) }
 
 // Run runs a hook. A file in no format the kernel knows, that is a script
 // without "#!", is read by bash, as a shell that starts it would do.

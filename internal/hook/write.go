@@ -94,8 +94,9 @@ func writeBuiltin(fsys fs.FS, src, dst string) error {
 	return errors.Join(err, out.Chmod(builtinMode(src, data)), out.Close())
 }
 
-// WriteElements extracts the embedded library into dir: one directory an
-// element, with the modes that Write gives. Files beside the elements are left out.
+// WriteElements extracts an embedded library (of elements, or of the shell
+// files that hooks source) into dir, with the modes that Write gives. The Go
+// source that embeds it, at the top, is left out.
 func WriteElements(builtin fs.FS, dir string) error {
 	err := fs.WalkDir(builtin, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -108,13 +109,13 @@ func WriteElements(builtin fs.FS, dir string) error {
 				return err
 			}
 			return os.Chmod(dst, 0o755)
-		case !strings.Contains(p, "/"):
+		case !strings.Contains(p, "/") && strings.HasSuffix(p, ".go"):
 			return nil
 		}
 		return writeBuiltin(builtin, p, dst)
 	})
 	if err != nil {
-		return fmt.Errorf("cannot extract built-in elements: %w", err)
+		return fmt.Errorf("cannot extract built-in files to %s: %w", dir, err)
 	}
 	return nil
 }
