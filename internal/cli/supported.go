@@ -1,31 +1,30 @@
 package cli
 
 import (
-	"maps"
-	"regexp"
+	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/dib-builder/dib/internal/element"
+	"github.com/dib-builder/dib/internal/image"
+	"github.com/dib-builder/dib/internal/image/formats"
+	"github.com/dib-builder/dib/internal/image/qcow2"
 	"github.com/dib-builder/dib/internal/recipe"
 )
-
-// supportedTypes are the output formats that a build can write.
-var supportedTypes = []string{"qcow2", "raw"}
 
 // otherTypes are formats that DIB writes, itself or with qemu-img, and this
 // version does not.
 var otherTypes = []string{"tar", "tgz", "squashfs", "vhd", "docker", "aci",
 	"vmdk", "vdi", "vhdx", "vpc", "qcow", "qed", "parallels", "luks"}
 
-// qcow2Options are the keys of --qemu-img-options that are honoured, and their
-// values; anything else would change the output in a way we cannot follow.
-var qcow2Options = map[string]*regexp.Regexp{
-	"compat":           regexp.MustCompile(`^(0\.10|1\.1|v2|v3)$`),
-	"cluster_size":     regexp.MustCompile(`^(512|1024|2048|4096|8192|16384|32768|65536|131072|262144|524288|1048576|2097152|0\.5[kK]|(1|2|4|8|16|32|64|128|256|512|1024|2048)[kK]|[12][mM])$`),
-	"compression_type": regexp.MustCompile(`^zlib$`),
+// supportedTypes are the output formats that a build can write.
+func supportedTypes() []string {
+	var names []string
+	for _, f := range formats.All() {
+		names = append(names, f.Name())
+	}
+	return names
 }
-
-func qcow2Keys() []string { return slices.Sorted(maps.Keys(qcow2Options)) }
 
 // checkSupported refuses what DIB offers and this version does not, so that
 // nothing that was asked for is silently left out.
@@ -52,17 +51,18 @@ func (r *reader) checkSupported(rec recipe.Recipe, host Host) {
 }
 
 func (r *reader) checkTypes(types []string) {
+	supported := supportedTypes()
+	list := strings.Join(supported, ", ")
 	if len(types) == 0 {
-		r.problem("option -t names no output type; supported: %s", strings.Join(supportedTypes, ", "))
+		r.problem("option -t names no output type; supported: %s", list)
 	}
 	for _, t := range types {
 		switch {
-		case slices.Contains(supportedTypes, t):
+		case slices.Contains(supported, t):
 		case slices.Contains(otherTypes, t):
-			r.problem("output type %q (option -t) is not supported yet; supported: %s", t, strings.Join(supportedTypes, ", "))
+			r.problem("output type %q (option -t) is not supported yet; supported: %s", t, list)
 		default:
-			r.problem("unknown output type %q (option -t)%s; supported: %s", t,
-				didYouMean(t, slices.Concat(supportedTypes, otherTypes)), strings.Join(supportedTypes, ", "))
+			r.problem("unknown output type %q (option -t)%s; supported: %s", t, didYouMean(t, slices.Concat(supported, otherTypes)), list)
 		}
 	}
 }
@@ -82,37 +82,32 @@ func (r *reader) checkChecksum(value string) {
 	r.problem("option --checksum (DIB_CHECKSUM=%s) is not supported yet: run sha256sum on the finished image", value)
 }
 
+// checkQemuImgOptions checks against qcow2, the one format that has such
+// options: a raw image is moved to its place, without qemu-img in DIB's case.
 func (r *reader) checkQemuImgOptions(list string) {
-	if list == "" {
-		return
+	settings, err := image.ParseSettings(list)
+	if err == nil {
+		err = qcow2.Format{}.Check(image.Options{Settings: settings}, 0)
 	}
-	for _, word := range strings.Split(list, ",") {
-		key, value, assigned := strings.Cut(word, "=")
-		values, known := qcow2Options[key]
-		switch {
-		case !assigned || key == "":
-			r.problem("cannot use option --qemu-img-options: %q is not of the form key=value", word)
-		case !known:
-			r.problem("key %q of option --qemu-img-options is not supported%s; supported: %s", key,
-				didYouMean(key, qcow2Keys()), strings.Join(qcow2Keys(), ", "))
-		case !values.MatchString(value):
-			r.problem("value %q for key %q of option --qemu-img-options is not supported", value, key)
-		}
+	if err != nil {
+		r.problem("option --qemu-img-options: %w", err)
 	}
 }
 
 // canonicalArch maps the kernel's names of architectures to Debian's, so that
 // both spellings of one architecture compare equal.
 func canonicalArch(arch string) string {
-	switch {
-	case arch == "x86_64":
-		return "amd64"
-	case arch == "aarch64":
-		return "arm64"
-	case strings.HasPrefix(arch, "armv"):
-		return "armhf"
-	case arch == "ppc64le":
+	if arch == "ppc64le" {
 		return "ppc64el"
 	}
-	return arch
+	return archOfMachine(arch)
+}
+
+// didYouMean is ` (did you mean "x"?)` for the candidate that a misspelt word
+// most likely stands for, or empty when none is near.
+func didYouMean(word string, candidates []string) string {
+	if similar := element.Similar(word, candidates); len(similar) > 0 {
+		return fmt.Sprintf(" (did you mean %q?)", similar[0])
+	}
+	return ""
 }

@@ -7,33 +7,36 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/recipe"
 )
 
 // OptionsFromEnv reads the variables of DIB's contract: DIB_QUIET (1 quiet, 0
 // not; unset means quiet if there is a log file) and DIB_NO_TIMESTAMP (1 means
-// none). The view is live if stdout is a terminal other than a dumb one;
-// DIB_PROGRESS=live or plain decides otherwise.
-func OptionsFromEnv(env func(string) string, rec recipe.Recipe, stdout *os.File) Options {
-	fd := int(stdout.Fd())
+// none). The view is live if the command's output is a terminal other than a
+// dumb one; DIB_PROGRESS=live or plain decides otherwise.
+func OptionsFromEnv(std command.IO, rec recipe.Recipe) Options {
 	opts := Options{
-		Out:        stdout,
-		Err:        os.Stderr,
+		Out:        std.Out,
+		Err:        std.Err,
 		LogFile:    rec.LogFile,
 		Quiet:      rec.LogFile != "",
-		Timestamps: !isOne(env("DIB_NO_TIMESTAMP")),
-		Live:       term.IsTerminal(fd) && env("TERM") != "dumb" && env("TERM") != "",
-		Width: func() int {
-			if width, _, err := term.GetSize(fd); err == nil && width > 0 {
-				return width
-			}
-			return 80
-		},
+		Timestamps: !isOne(std.Getenv("DIB_NO_TIMESTAMP")),
 	}
-	if quiet := env("DIB_QUIET"); quiet != "" {
+	if quiet := std.Getenv("DIB_QUIET"); quiet != "" {
 		opts.Quiet = isOne(quiet)
 	}
-	switch env("DIB_PROGRESS") {
+	if file, ok := std.Out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		name := std.Getenv("TERM")
+		opts.Live = name != "" && name != "dumb"
+		opts.Width = func() int {
+			if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
+				return width
+			}
+			return defaultWidth
+		}
+	}
+	switch std.Getenv("DIB_PROGRESS") {
 	case "live":
 		opts.Live = true
 	case "plain":

@@ -32,6 +32,9 @@ type Options struct {
 	Now func() time.Time
 }
 
+// defaultWidth is the number of columns of a terminal that does not tell.
+const defaultWidth = 80
+
 func (o Options) withDefaults() Options {
 	if o.Out == nil {
 		o.Out = io.Discard
@@ -40,7 +43,7 @@ func (o Options) withDefaults() Options {
 		o.Err = io.Discard
 	}
 	if o.Width == nil {
-		o.Width = func() int { return 80 }
+		o.Width = func() int { return defaultWidth }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
+
+	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/event"
 	"github.com/dib-builder/dib/internal/recipe"
 )
@@ -194,11 +197,7 @@ func TestConcurrentEmit(t *testing.T) {
 }
 
 func TestOptionsFromEnv(t *testing.T) {
-	pipe, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pipe.Close()
+	var out, stderr bytes.Buffer
 	for _, tc := range []struct {
 		env                     map[string]string
 		logFile                 string
@@ -216,12 +215,41 @@ func TestOptionsFromEnv(t *testing.T) {
 		{env: map[string]string{"DIB_PROGRESS": "live"}, timestamps: true, live: true},
 		{env: map[string]string{"DIB_PROGRESS": "plain", "TERM": "xterm"}, timestamps: true},
 	} {
-		got := OptionsFromEnv(func(name string) string { return tc.env[name] }, recipe.Recipe{LogFile: tc.logFile}, pipe)
+		got := OptionsFromEnv(command.IO{Out: &out, Err: &stderr, Getenv: func(name string) string { return tc.env[name] }},
+			recipe.Recipe{LogFile: tc.logFile})
 		if got.Quiet != tc.quiet || got.Timestamps != tc.timestamps || got.Live != tc.live || got.LogFile != tc.logFile {
 			t.Errorf("%v with log file %q: got %+v", tc.env, tc.logFile, got)
 		}
-		if w := got.Width(); w != 80 {
-			t.Errorf("width of what is no terminal is %d", w)
+		if got.Out != &out || got.Err != &stderr {
+			t.Error("the streams are not the command's")
+		}
+	}
+}
+
+// TestOptionsOnTerminal needs a terminal to look at, and brings its own.
+func TestOptionsOnTerminal(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Skipf("needs a pseudo terminal: %v", err)
+	}
+	defer master.Close()
+	defer slave.Close()
+	if err := pty.Setsize(slave, &pty.Winsize{Rows: 24, Cols: 123}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		env  map[string]string
+		live bool
+	}{
+		{map[string]string{"TERM": "xterm"}, true},
+		{map[string]string{"TERM": "dumb"}, false},
+		{map[string]string{}, false},
+		{map[string]string{"TERM": "xterm", "DIB_PROGRESS": "plain"}, false},
+		{map[string]string{"TERM": "dumb", "DIB_PROGRESS": "live"}, true},
+	} {
+		got := OptionsFromEnv(command.IO{Out: slave, Getenv: func(name string) string { return tc.env[name] }}, recipe.Recipe{})
+		if got.Live != tc.live || got.Width() != 123 {
+			t.Errorf("%v: live %v, width %d", tc.env, got.Live, got.Width())
 		}
 	}
 }
