@@ -140,7 +140,6 @@ func (p parts) environment(ctx context.Context, dir string) ([]string, error) {
 	return Environment(ctx, run.Cmd{
 		Env:        env,
 		ShareGroup: true,
-		Stdin:      p.io.In,
 		Stdout:     p.io.Out,
 		Log:        p.errLine,
 	}, dir, names)

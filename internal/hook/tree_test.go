@@ -11,6 +11,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dib-builder/dib/internal/element"
 )
 
@@ -131,9 +133,17 @@ func TestConflictNamesBothFiles(t *testing.T) {
 }
 
 func TestAssembleWarnings(t *testing.T) {
-	e := el("a", files{"gone@": "nowhere"})
-	e.FS.(fstest.MapFS)["install.d/pipe"] = &fstest.MapFile{Mode: fs.ModeNamedPipe | 0o644}
-	tree, err := Assemble([]element.Element{e})
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "install.d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "install.d/pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := Assemble([]element.Element{{Name: "a", Dir: "/e/a", FS: os.DirFS(dir)}})
 	if err != nil {
 		t.Fatal(err)
 	}
