@@ -6,6 +6,7 @@ import (
 	"maps"
 
 	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/hook"
 	"github.com/dib-builder/dib/internal/recipe"
 )
 
@@ -14,6 +15,8 @@ func (p Program) table() map[string]command.Func {
 	table := map[string]command.Func{}
 	maps.Copy(table, p.Commands)
 	maps.Copy(table, map[string]command.Func{
+		"dib-run-parts": hook.RunParts,
+		"element-info":  elementInfo,
 		"install-links": installLinks,
 		"version":       showVersion,
 	})
