@@ -1,0 +1,171 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dib-builder/dib/internal/run"
+	"github.com/dib-builder/dib/internal/sandbox/account"
+	"github.com/dib-builder/dib/internal/sandbox/idmap"
+)
+
+// caller is who starts the build and by which means he becomes root of it.
+type caller struct {
+	user     account.User
+	userNS   bool // needs a user namespace
+	rootless bool // is not root of the machine
+	uids     []idmap.Extent
+	gids     []idmap.Extent
+}
+
+// identify finds out what the caller may do. Every missing condition is a
+// *SetupError.
+func identify(ctx context.Context) (caller, error) {
+	uid := unix.Geteuid()
+	c := caller{user: lookupUser(ctx, unix.Getuid(), unix.Getgid())}
+	initial := inInitialUserNS()
+	if uid == 0 {
+		c.rootless = !initial
+		if !hasCapability(unix.CAP_SYS_ADMIN) {
+			return c, errNoSysAdmin()
+		}
+		return c, nil
+	}
+	c.userNS, c.rootless = true, true
+	return c, c.planMaps(ctx)
+}
+
+// inInitialUserNS tells whether root is root of the machine: only the initial
+// user namespace maps all ids to themselves.
+func inInitialUserNS() bool {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(text)), " ") == "0 0 4294967295"
+}
+
+func hasCapability(n int) bool {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return false
+	}
+	return data[n/32].Effective>>(n%32)&1 == 1
+}
+
+// lookupUser finds the caller's account: in the files, else in the name services
+// that getent asks, else in the environment.
+func lookupUser(ctx context.Context, uid, gid int) account.User {
+	id := strconv.Itoa(uid)
+	passwd, _ := os.ReadFile("/etc/passwd")
+	u, ok := account.Lookup(passwd, "#"+id)
+	if !ok {
+		text, _ := run.Cmd{Argv: []string{"getent", "passwd", id}, Env: os.Environ()}.Output(ctx)
+		u, ok = account.Lookup(text, "#"+id)
+	}
+	if !ok {
+		u = account.User{Name: os.Getenv("USER"), Home: os.Getenv("HOME")}
+		if u.Name == "" || strings.ContainsAny(u.Name, ":\n") {
+			u.Name = "user" + id
+		}
+		if u.Home == "" || strings.ContainsAny(u.Home, ":\n") {
+			u.Home = "/"
+		}
+	}
+	u.UID, u.GID = uid, gid
+	groups, _ := os.ReadFile("/etc/group")
+	for _, g := range account.Groups(groups) {
+		if g.GID == gid {
+			u.Group = g.Name
+			break
+		}
+	}
+	return u
+}
+
+// planMaps decides on the ids of the user namespace.
+func (c *caller) planMaps(ctx context.Context) error {
+	for _, tool := range []string{"newuidmap", "newgidmap"} {
+		if _, err := findTool(tool); err != nil {
+			return errNoTool(tool)
+		}
+	}
+	uids, err := readRanges("/etc/subuid")
+	if err != nil {
+		return err
+	}
+	gids, err := readRanges("/etc/subgid")
+	if err != nil {
+		return err
+	}
+	own := func(ranges []idmap.Range, getsubids ...string) []idmap.Range {
+		if r := idmap.Of(ranges, c.user.Name, c.user.UID); len(r) > 0 {
+			return r
+		}
+		// Ranges may come from a name service.
+		text, _ := run.Cmd{Argv: append(append([]string{"getsubids"}, getsubids...), c.user.Name), Env: os.Environ()}.Output(ctx)
+		return idmap.ParseGetsubids(string(text))
+	}
+	ownUIDs, ownGIDs := own(uids), own(gids, "-g")
+	if c.uids, err = idmap.Map(uint32(c.user.UID), ownUIDs); err == nil {
+		c.gids, err = idmap.Map(uint32(c.user.GID), ownGIDs)
+	}
+	if err != nil {
+		return errNoRange(c.user.Name, idmap.Total(ownUIDs), idmap.Total(ownGIDs), idmap.Free(append(uids, gids...)))
+	}
+	return nil
+}
+
+func readRanges(path string) ([]idmap.Range, error) {
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read the subordinate ids: %w", err)
+	}
+	ranges, err := idmap.Parse(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the subordinate ids in %s: %w", path, err)
+	}
+	return ranges, nil
+}
+
+// findTool finds a program of the system, also when the caller's PATH lacks its
+// directory.
+func findTool(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"} {
+		if path := dir + "/" + name; unix.Access(path, unix.X_OK) == nil {
+			return path, nil
+		}
+	}
+	return "", exec.ErrNotFound
+}
+
+// mapIDs gives the user namespace of a process its ids.
+func mapIDs(ctx context.Context, pid int, c caller) error {
+	for _, m := range []struct {
+		tool string
+		ids  []idmap.Extent
+	}{{"newuidmap", c.uids}, {"newgidmap", c.gids}} {
+		tool, err := findTool(m.tool)
+		if err != nil {
+			return errNoTool(m.tool)
+		}
+		err = run.Cmd{Argv: append([]string{tool}, idmap.Args(pid, m.ids)...), Env: []string{"LC_ALL=C"}}.Run(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return errMapping(m.tool, tool, err)
+		}
+	}
+	return nil
+}
