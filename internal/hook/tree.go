@@ -97,6 +97,7 @@ func (a *assembly) add(e element.Element) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			a.warn(e, name, "is a dangling link")
+			continue
 		case err != nil:
 			return err
 		case st.IsDir():
