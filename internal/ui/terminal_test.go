@@ -13,7 +13,6 @@ type terminal struct {
 	rows     [][]rune
 	row, col int
 	writes   int
-	partial  []byte
 	unknown  []string
 }
 
