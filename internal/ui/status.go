@@ -47,6 +47,9 @@ func (s *status) apply(e event.Event) {
 		s.hook = ""
 	case event.PhaseEnd:
 		s.phase, s.hook = "", ""
+		// Counts that stopped short, such as of a download that failed, have
+		// nobody else to end them.
+		s.steps = slices.DeleteFunc(s.steps, func(st step) bool { return !st.announced })
 	case event.HookStart:
 		s.hook, s.hookSince = e.Hook, e.Time
 		if e.Element != "" {
