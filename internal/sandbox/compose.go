@@ -53,6 +53,7 @@ func compose(cfg initConfig, warn func(string)) (composed, error) {
 		func() error { return makeDev(cfg.Rootless) },
 		func() error { return makeOwn(cfg, work) },
 		func() error { return makeAccounts(cfg) },
+		func() error { return makeHome(cfg) },
 		func() error { return makeStandIns(cfg.Rootless) },
 		leaveOldRoot,
 	} {
@@ -287,6 +288,17 @@ func makeAccounts(cfg initConfig) error {
 		}
 	}
 	return nil
+}
+
+// makeHome gives root a home where the host's is closed to the caller: programs
+// started with HOME=/root write there.
+func makeHome(cfg initConfig) error {
+	const dir = "/root"
+	st, err := os.Stat(dir)
+	if !cfg.UserNS || err != nil || !st.IsDir() || unix.Access(dir, unix.W_OK|unix.X_OK) == nil {
+		return nil
+	}
+	return mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID, "mode=0700")
 }
 
 // sudoPaths are where hosts keep sudo.

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 
 	"github.com/dib-builder/dib/internal/event"
 	"github.com/dib-builder/dib/internal/place"
+	"github.com/dib-builder/dib/internal/sidetable"
 )
 
 // The test binary plays all parts: the stages, an engine that runs a script, and
@@ -26,6 +29,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "test-engine":
 			os.Exit(testEngine())
+		case "test-resolve":
+			os.Exit(testResolve(os.Args[2]))
 		case "test-supervisor":
 			os.Exit(testSupervisor())
 		}
@@ -98,6 +103,28 @@ func testEngine() int {
 		}
 		fmt.Fprintln(os.Stderr, err)
 		return 99
+	}
+	return 0
+}
+
+// testResolve prints what the side table says about a tree.
+func testResolve(tree string) int {
+	table, err := sidetable.Load(place.SideTable)
+	if err == nil {
+		var entries []sidetable.Entry
+		entries, err = table.Resolve(tree)
+		for _, e := range entries {
+			if n := e.Node; n != nil {
+				kind := map[uint32]string{unix.S_IFCHR: "c", unix.S_IFBLK: "b"}[n.Mode&unix.S_IFMT]
+				fmt.Printf("%s %s %o %d:%d %d:%d\n", e.Path, kind, n.Mode&0o7777, n.Major, n.Minor, e.UID, e.GID)
+				continue
+			}
+			fmt.Printf("%s flags %#x %v\n", e.Path, e.Flags, slices.Sorted(maps.Keys(e.Xattrs)))
+		}
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
 	}
 	return 0
 }
