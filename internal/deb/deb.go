@@ -12,7 +12,8 @@ import (
 )
 
 // Field is one field of a stanza. Value is as written after the colon, without
-// blanks around it; continuation lines keep their newline and leading blank.
+// blanks around it; continuation lines keep their newline and leading blank, also when
+// the first line is empty.
 type Field struct{ Name, Value string }
 
 // Stanza is a paragraph of a control file, fields in their order.
@@ -78,7 +79,7 @@ func scanFields(text string, field func(name, value string), end func() error) e
 			stop, pos = next, next+1
 		}
 		inStanza = true
-		field(name, strings.TrimSpace(text[start+colon+1:stop]))
+		field(name, strings.TrimRight(strings.TrimLeft(text[start+colon+1:stop], " \t"), " \t\r\n"))
 	}
 	return finish()
 }

@@ -25,6 +25,7 @@ const (
 // else goes to dpkg's info directory.
 type Control struct {
 	Stanza Stanza
+	Raw    []byte                 // the control file itself
 	Files  map[string]ControlFile // by base name, without "control" itself
 }
 
@@ -47,9 +48,10 @@ func (c *Control) Conffiles() []string {
 }
 
 // ReadPackage reads a .deb from r: control gets the control part, then data
-// gets the decompressed tar stream of the file system part. Either may be nil;
-// after a nil data nothing more is read. An error of the callbacks is returned as it is.
-func ReadPackage(r io.Reader, control func(*Control) error, data func(*tar.Reader) error) error {
+// gets the name of the member that holds the file system part, as Decompress
+// wants it, and its compressed tar stream. Either may be nil; after a nil data
+// nothing more is read. An error of the callbacks is returned as it is.
+func ReadPackage(r io.Reader, control func(*Control) error, data func(name string, tar io.Reader) error) error {
 	ar := newArReader(r)
 	name, _, body, err := ar.next()
 	if err != nil {
@@ -80,7 +82,7 @@ func ReadPackage(r io.Reader, control func(*Control) error, data func(*tar.Reade
 				return nil
 			}
 		case strings.HasPrefix(name, "data.tar") && seenControl:
-			return withTar(name, body, data)
+			return data(name, body)
 		default:
 			return fmt.Errorf("package has an unexpected member %q", name)
 		}
@@ -118,7 +120,8 @@ func readControl(name string, body io.Reader, use func(*Control) error) error {
 	if err != nil {
 		return err
 	}
-	stanzas, err := ParseStanzas(string(c.Files["control"].Data))
+	c.Raw = c.Files["control"].Data
+	stanzas, err := ParseStanzas(string(c.Raw))
 	if err != nil {
 		return fmt.Errorf("control file: %w", err)
 	}
