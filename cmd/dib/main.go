@@ -4,15 +4,38 @@ package main
 
 import (
 	"context"
+	"maps"
 	"os"
 
+	"github.com/dib-builder/dib/internal/bootstrap/debian"
+	"github.com/dib-builder/dib/internal/build"
 	"github.com/dib-builder/dib/internal/cli"
+	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/intarget"
+	"github.com/dib-builder/dib/internal/sandbox"
+	"github.com/dib-builder/dib/internal/sandbox/standin"
 )
 
 func main() {
+	sandbox.MaybeStage()
+	if len(os.Args) > 1 && os.Args[1] == build.EngineStage {
+		os.Exit(build.EngineMain())
+	}
 	ctx, stop := cli.WithSignals(context.Background())
-	status := cli.Program{}.Main(ctx, cli.Process(), os.Args)
-	status = cli.ExitStatus(ctx, status)
+	program := cli.Program{Create: build.Create, Commands: commands()}
+	status := cli.ExitStatus(ctx, program.Main(ctx, cli.Process(), os.Args))
 	stop()
 	os.Exit(status)
+}
+
+// commands are those that hooks call; people need none of them.
+func commands() map[string]command.Func {
+	all := intarget.Commands()
+	maps.Copy(all, map[string]command.Func{
+		"sudo":             standin.Sudo,
+		"bootstrap-debian": debian.Main,
+		"apt-mirror":       debian.MirrorMain,
+		"apt-update":       debian.UpdateMain,
+	})
+	return all
 }

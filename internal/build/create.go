@@ -1,0 +1,195 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/dib-builder/dib/elements"
+	"github.com/dib-builder/dib/internal/blockdev"
+	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/element"
+	"github.com/dib-builder/dib/internal/event"
+	"github.com/dib-builder/dib/internal/image/formats"
+	"github.com/dib-builder/dib/internal/image/output"
+	"github.com/dib-builder/dib/internal/place"
+	"github.com/dib-builder/dib/internal/plan"
+	"github.com/dib-builder/dib/internal/recipe"
+	"github.com/dib-builder/dib/internal/sandbox"
+	"github.com/dib-builder/dib/internal/ui"
+)
+
+// EngineStage is the sub-command under which the binary starts itself inside
+// the sandbox.
+const EngineStage = "sandbox-engine"
+
+// exitInterrupted is the status of a build that was told to stop.
+const exitInterrupted = 130
+
+// Create builds what rec asks for and returns the exit status: 0, the status
+// of the hook that failed, 130 when interrupted, 1 for everything else.
+func Create(ctx context.Context, io command.IO, rec recipe.Recipe) int {
+	view, err := ui.New(ui.OptionsFromEnv(io, rec))
+	if err != nil {
+		fmt.Fprintf(io.Err, "dib: %v\n", err)
+		return 1
+	}
+	status, err := create(ctx, rec, view)
+	if err != nil {
+		view.Emit(event.Event{Kind: event.Failed, Failure: setupFailure(err, status)})
+	}
+	if cerr := view.Close(); cerr != nil && status == 0 {
+		fmt.Fprintf(io.Err, "dib: cannot write the log: %v\n", cerr)
+		return 1
+	}
+	return status
+}
+
+// create returns an error only when the engine did not report one itself.
+func create(ctx context.Context, rec recipe.Recipe, sink event.Sink) (int, error) {
+	sink.Emit(event.LogLine("diskimage-builder version " + recipe.CompatVersion + " (dib)"))
+	p, err := makePlan(rec)
+	if err != nil {
+		return 1, err
+	}
+	for _, w := range p.Warnings {
+		sink.Emit(event.Warn(w))
+	}
+	sink.Emit(event.LogLine("Building elements: " + strings.Join(p.Requested, " ")))
+	sink.Emit(event.LogLine("Expanded element dependencies to: " + p.Env["IMAGE_ELEMENT"]))
+	input, err := json.Marshal(p)
+	if err != nil {
+		return 1, fmt.Errorf("internal error: cannot write the plan: %w", err)
+	}
+	parent := workParent(rec.Env)
+	if err := sandbox.Sweep(parent); err != nil {
+		sink.Emit(event.Warn("cannot sweep the work directories of dead builds: " + err.Error()))
+	}
+	for _, out := range p.Outputs {
+		output.SweepStale(filepath.Dir(out.Path))
+	}
+	available, err := memAvailableKiB()
+	if err != nil {
+		sink.Emit(event.Warn("building on disk: " + err.Error()))
+	}
+	size := tmpfsSize(rec, available)
+	sink.Emit(event.LogLine(fmt.Sprintf("Building in %s (%s)", place.BuildDir, mediumText(size, parent))))
+	status, err := sandbox.Run(ctx, sandbox.Config{
+		Engine: []string{EngineStage}, Input: input, Sink: sink, TmpParent: parent, UseTmpfs: size > 0, TmpfsSize: size,
+		Env: os.Environ(),
+	})
+	if ctx.Err() != nil {
+		return exitInterrupted, errors.New("interrupted")
+	}
+	if err != nil {
+		return 1, err
+	}
+	return status, nil
+}
+
+func makePlan(rec recipe.Recipe) (*plan.Plan, error) {
+	if err := checkFormats(rec); err != nil {
+		return nil, err
+	}
+	library, err := element.Load(rec.Env["ELEMENTS_PATH"], elements.FS())
+	if err != nil {
+		return nil, err
+	}
+	return plan.Make(rec, library, plan.Options{ValidateLayout: validateLayout(rec)})
+}
+
+// checkFormats refuses options of output formats before anything runs.
+func checkFormats(rec recipe.Recipe) error {
+	opts, err := imageOptions(rec)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, t := range rec.Types {
+		if f, ok := formats.Lookup(t); ok {
+			problems = append(problems, f.Check(opts, 0))
+		} else {
+			problems = append(problems, fmt.Errorf("cannot write output format %q: there is no writer for it", t))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// validateLayout checks a block-device configuration before anything runs.
+func validateLayout(rec recipe.Recipe) func(source string, text []byte) error {
+	return func(source string, text []byte) error {
+		_, err := blockdev.Check(source, text, blockdev.Params{RootFSType: rec.FSType, RootLabel: rec.RootLabel})
+		return err
+	}
+}
+
+func setupFailure(err error, status int) *event.Failure {
+	f := &event.Failure{Message: err.Error(), Exit: status}
+	var se *sandbox.SetupError
+	if errors.As(err, &se) {
+		f.Message, f.Hints = se.What, []string{se.Cure}
+	}
+	return f
+}
+
+// workParent is the directory for work directories: TMPDIR, else TMP_DIR, else /tmp.
+func workParent(env map[string]string) string {
+	for _, name := range []string{"TMPDIR", "TMP_DIR"} {
+		if v := env[name]; v != "" {
+			return v
+		}
+	}
+	return "/tmp"
+}
+
+// tmpfsSize decides whether to build in memory, and in how much of it at most
+// (bytes; 0 for a directory on disk). The rule is DIB's, twice DIB_MIN_TMPFS
+// GiB, but of available instead of total memory (D33).
+func tmpfsSize(rec recipe.Recipe, availableKiB int64) int64 {
+	if rec.NoTmpfs || strings.Contains(rec.Env["GENTOO_PROFILE"], "hardened") {
+		return 0
+	}
+	if availableKiB < int64(rec.MinTmpfs)*2*1024*1024 {
+		return 0
+	}
+	return availableKiB * 1024 / 10 * 8
+}
+
+func mediumText(tmpfsSize int64, parent string) string {
+	if tmpfsSize > 0 {
+		return fmt.Sprintf("in memory, at most %d MiB", tmpfsSize>>20)
+	}
+	return "on disk, below " + parent
+}
+
+func memAvailableKiB() (int64, error) {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the amount of available memory: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the amount of available memory: %w", err)
+	}
+	return parseMemAvailable(string(text))
+}
+
+func parseMemAvailable(meminfo string) (int64, error) {
+	for line := range strings.Lines(meminfo) {
+		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("cannot understand MemAvailable in /proc/meminfo: %w", err)
+			}
+			return kib, nil
+		}
+	}
+	return 0, errors.New("/proc/meminfo has no MemAvailable")
+}

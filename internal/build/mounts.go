@@ -1,0 +1,203 @@
+package build
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"github.com/dib-builder/dib/internal/place"
+)
+
+// mountKernelFilesystems gives the tree the sandbox's own /proc, /dev and
+// (read-only, which tells systemd and udev tools that they are not on a
+// running system) /sys, so that programs work in the chroot.
+func mountKernelFilesystems(tree string) error {
+	for _, name := range []string{"proc", "dev", "sys"} {
+		dst := filepath.Join(tree, name)
+		if st, err := os.Lstat(dst); err != nil || !st.IsDir() {
+			return fmt.Errorf("the image tree has no directory /%s: a root.d hook must create proc, dev, sys, etc and tmp", name)
+		}
+		if err := unix.Mount("/"+name, dst, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("cannot mount /%s into the image tree: %w", name, err)
+		}
+		if err := unix.Mount("", dst, "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+			return fmt.Errorf("cannot separate the image tree's /%s from the host's: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// bindHooks shows the hooks tree read-only inside the chroot.
+func bindHooks(tree string) error {
+	dst := filepath.Join(tree, place.InTarget)
+	if err := os.Mkdir(dst, 0o755); err != nil {
+		return fmt.Errorf("cannot create the place for hooks in the image tree: %w", err)
+	}
+	if err := unix.Mount(place.HooksDir, dst, "", unix.MS_BIND, ""); err != nil {
+		_ = os.Remove(dst)
+		return fmt.Errorf("cannot mount the hooks into the image tree: %w", err)
+	}
+	flags := uintptr(unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY)
+	if err := unix.Mount("", dst, "", flags|lockedFlags(dst), ""); err != nil {
+		return fmt.Errorf("cannot make the hooks read-only in the image tree: %w", err)
+	}
+	return nil
+}
+
+// lockedFlags returns the flags of a mount that a remount must repeat: in a
+// user namespace dropping them is refused.
+func lockedFlags(path string) uintptr {
+	var st unix.Statfs_t
+	if unix.Statfs(path, &st) != nil {
+		return 0
+	}
+	var flags uintptr
+	for stFlag, msFlag := range map[int64]uintptr{
+		unix.ST_NOSUID: unix.MS_NOSUID, unix.ST_NODEV: unix.MS_NODEV, unix.ST_NOEXEC: unix.MS_NOEXEC,
+		unix.ST_NOATIME: unix.MS_NOATIME, unix.ST_RELATIME: unix.MS_RELATIME, unix.ST_NODIRATIME: unix.MS_NODIRATIME,
+	} {
+		if int64(st.Flags)&stFlag != 0 {
+			flags |= msFlag
+		}
+	}
+	return flags
+}
+
+func unbindHooks(tree string) error {
+	dst := filepath.Join(tree, place.InTarget)
+	if err := unmountBelow(dst, true); err != nil {
+		return err
+	}
+	if err := os.Remove(dst); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cannot remove the place for hooks from the image tree: %w", err)
+	}
+	return nil
+}
+
+// unmountTree ends what still runs in the chroot and unmounts everything below
+// the tree, so that it can be measured, renamed and read as plain files.
+func unmountTree(tree string) error {
+	endProcessesIn(tree)
+	return unmountBelow(tree, false)
+}
+
+// unmountBelow unmounts every mount below dir, and dir itself if self is set,
+// deepest first. A mount that stays busy is an error that names it: going on
+// would write a host's file system into the image, or delete it.
+func unmountBelow(dir string, self bool) error {
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		below := strings.HasPrefix(m.Mountpoint, dir+"/") || (self && m.Mountpoint == dir)
+		return !below, false
+	})
+	if err != nil {
+		return fmt.Errorf("cannot list mounts: %w", err)
+	}
+	// Reverse order of appearance: a later mount may hide an earlier one of the same path.
+	points := make([]string, len(mounts))
+	for i, m := range mounts {
+		points[len(mounts)-1-i] = m.Mountpoint
+	}
+	sort.SliceStable(points, func(i, j int) bool { return strings.Count(points[i], "/") > strings.Count(points[j], "/") })
+	for _, p := range points {
+		if err := unmountRetrying(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func unmountRetrying(path string) error {
+	var err error
+	for range 20 {
+		err = unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+		if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+			return nil // EINVAL: gone together with another mount
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	// The sandbox's own /dev, /proc and /sys may be held by nothing that matters any more.
+	if errors.Is(err, unix.EBUSY) && detachable(path) {
+		err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot unmount %s: %w%s", path, err, whoHolds(path))
+	}
+	return nil
+}
+
+func detachable(path string) bool {
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		if path == place.TreeDir+dir || strings.HasPrefix(path, place.TreeDir+dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// whoHolds names processes with a working directory, root or open file below path.
+func whoHolds(path string) string {
+	var names []string
+	forEachProcess(func(pid string) {
+		for _, link := range []string{"cwd", "root"} {
+			if t, err := os.Readlink("/proc/" + pid + "/" + link); err == nil && (t == path || strings.HasPrefix(t, path+"/")) {
+				comm, _ := os.ReadFile("/proc/" + pid + "/comm")
+				names = append(names, fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(comm)), pid))
+				return
+			}
+		}
+	})
+	if names == nil {
+		return ""
+	}
+	return "; in use by " + strings.Join(names, ", ")
+}
+
+// endProcessesIn ends processes whose root directory is tree: daemons that a
+// hook started in the chroot and left behind.
+func endProcessesIn(tree string) {
+	for _, step := range []struct {
+		signal unix.Signal
+		rounds int
+	}{{unix.SIGTERM, 20}, {unix.SIGKILL, 20}} {
+		for range step.rounds {
+			found := false
+			forEachProcess(func(pid string) {
+				root, err := os.Readlink("/proc/" + pid + "/root")
+				if err != nil || (root != tree && !strings.HasPrefix(root, tree+"/")) {
+					return
+				}
+				var n int
+				if _, err := fmt.Sscan(pid, &n); err == nil && n > 1 {
+					found = true
+					_ = unix.Kill(n, step.signal)
+				}
+			})
+			if !found {
+				return
+			}
+			time.Sleep(25 * time.Millisecond)
+		}
+	}
+}
+
+func forEachProcess(f func(pid string)) {
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		return
+	}
+	for _, d := range dirs {
+		if name := d.Name(); name[0] >= '1' && name[0] <= '9' {
+			f(name)
+		}
+	}
+}

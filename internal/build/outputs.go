@@ -1,0 +1,151 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dib-builder/dib/internal/disk"
+	"github.com/dib-builder/dib/internal/event"
+	"github.com/dib-builder/dib/internal/image"
+	"github.com/dib-builder/dib/internal/image/formats"
+	"github.com/dib-builder/dib/internal/image/output"
+	"github.com/dib-builder/dib/internal/place"
+	"github.com/dib-builder/dib/internal/recipe"
+	"github.com/dib-builder/dib/internal/sidetable"
+)
+
+// writeDisk turns tree and layout into sparse raw images, and remembers the
+// one that holds the root filesystem: that one becomes the artifacts.
+func (b *builder) writeDisk(ctx context.Context) error {
+	entries, err := b.sideEntries()
+	if err != nil {
+		return err
+	}
+	images, err := disk.Write(ctx, disk.Options{
+		Layout: b.layout, Tree: place.TreeDir, Side: sideForDisk(entries), Dir: place.ImageDir,
+		Env: b.hostEnv(nil), Log: b.log, Events: b.sink, Now: b.now,
+	})
+	if err != nil {
+		return err
+	}
+	for _, i := range images {
+		if i.Root {
+			b.rootImage = i.Path
+		}
+	}
+	return nil
+}
+
+func sideForDisk(entries []sidetable.Entry) []disk.SideEntry {
+	side := make([]disk.SideEntry, len(entries))
+	for i, e := range entries {
+		side[i] = disk.SideEntry{Path: e.Path, Xattrs: e.Xattrs}
+		if e.Flags != 0 {
+			side[i].Flags = &entries[i].Flags
+		}
+		if n := e.Node; n != nil {
+			side[i].Node = &disk.Node{Mode: n.Mode, Major: n.Major, Minor: n.Minor, UID: e.UID, GID: e.GID}
+		}
+	}
+	return side
+}
+
+// publish makes the artifacts of the raw image and moves them to their final
+// names, then the manifests, so that nothing appears before it is whole.
+func (b *builder) publish(ctx context.Context) error {
+	if b.plan.HasElement("no-final-image") {
+		return b.publishManifests()
+	}
+	src, err := image.OpenSource(b.rootImage)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	for _, out := range b.plan.Outputs {
+		err := b.step("writing "+filepath.Base(out.Path), func() error { return b.writeArtifact(ctx, src, out.Type, out.Path) })
+		if err != nil {
+			return err
+		}
+		b.sink.Emit(event.Event{Kind: event.Artifact, Path: out.Path})
+	}
+	return b.publishManifests()
+}
+
+func (b *builder) writeArtifact(ctx context.Context, src *image.Source, format, path string) error {
+	f, ok := formats.Lookup(format)
+	if !ok {
+		return fmt.Errorf("internal error: no writer for output format %q", format)
+	}
+	opts, err := imageOptions(b.plan.Recipe)
+	if err != nil {
+		return err
+	}
+	pending, err := output.Create(b.abs(path))
+	if err != nil {
+		return err
+	}
+	defer pending.Abort()
+	progress := func(done, total int64) {
+		b.sink.Emit(event.Event{Kind: event.Progress, Step: "writing " + filepath.Base(path), Done: done, Total: total, Unit: "bytes"})
+	}
+	if err := f.Write(ctx, src, pending.File(), opts, progress); err != nil {
+		return err
+	}
+	saved, err := pending.Commit(output.Policy{Overwrite: on(b.env["OVERWRITE_OLD_IMAGE"])})
+	if err != nil {
+		return err
+	}
+	if saved != "" {
+		b.logf("Old image found. Renaming it to %s", saved)
+	}
+	return nil
+}
+
+// publishManifests moves what the manifests element staged to its place.
+func (b *builder) publishManifests() error {
+	staged := b.hostOnly["DIB_STAGED_OUTPUTS"]
+	dest, err := os.ReadFile(filepath.Join(staged, "manifests.dest"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot publish the manifests: %w", err)
+	}
+	return output.PublishDir(filepath.Join(staged, "manifests"), b.abs(strings.TrimSuffix(string(dest), "\n")))
+}
+
+func (b *builder) abs(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(b.cwd, path)
+}
+
+// imageOptions are the options of every artifact of a build.
+func imageOptions(rec recipe.Recipe) (image.Options, error) {
+	settings, err := image.ParseSettings(rec.QemuImgOptions)
+	return image.Options{Compress: rec.Compress, Settings: settings}, err
+}
+
+// immutableFlag is FS_IMMUTABLE_FL of linux/fs.h.
+const immutableFlag = 0x10
+
+func hasImmutableFlag(path string) (bool, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, nil // missing or a symlink: neither can be immutable
+	}
+	defer unix.Close(fd)
+	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return false, nil // the filesystem has no such flags
+	}
+	return flags&immutableFlag != 0, nil
+}
