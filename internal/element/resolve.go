@@ -146,10 +146,16 @@ func (l *Library) settle(requested []string) *walk {
 		}
 		for _, name := range w.skipped {
 			_, real := l.elements[name]
-			if v := verdicts[name]; real && v < restored && len(w.providers[name]) == 0 {
-				verdicts[name] = v + 1
-				changed = true
+			if !real || len(w.providers[name]) > 0 {
+				continue
 			}
+			switch verdicts[name] {
+			case replaced:
+				verdicts[name] = hollow
+			case hollow:
+				verdicts[name] = restored
+			}
+			changed = true
 		}
 		if !changed {
 			return w

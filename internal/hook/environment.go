@@ -28,10 +28,11 @@ func EnvironmentScript(dir string, names []string, fd int, trace bool) string {
 	// A file may change PATH, so env is looked up first.
 	b.WriteString("set -eu -o pipefail\n__dib_env=$(type -P env) || __dib_env=/usr/bin/env\n")
 	for _, name := range names {
-		file := run.Quote(path.Join(dir, name))
-		if !strings.Contains(dir, "/") {
-			file = run.Quote("./" + path.Join(dir, name)) // source would search PATH
+		file := path.Join(dir, name)
+		if !strings.Contains(file, "/") {
+			file = "./" + file // or source would search PATH
 		}
+		file = run.Quote(file)
 		fmt.Fprintf(&b, "printf '%%s\\0' %s >&%d\n", run.Quote(name), fd)
 		fmt.Fprintf(&b, "printf '%sSourcing environment file %%s\\n' %s >&2\n", LogPrefix, file)
 		if trace {

@@ -94,7 +94,7 @@ func parseRunParts(args []string) (list bool, dir string, err error) {
 func member(dir, name string) string { return strings.TrimRight(dir, "/") + "/" + name }
 
 func (p parts) run(ctx context.Context, dir string, hooks []string) int {
-	env, err := p.environment(ctx, filepath.Join(dir, "..", EnvironmentDir))
+	env, err := p.environment(ctx, dir)
 	if err != nil {
 		p.say(err.Error())
 		return exitStatus(err)
@@ -128,7 +128,14 @@ func (p parts) profile(dir string, timings []Timing) {
 	}
 }
 
-func (p parts) environment(ctx context.Context, dir string) ([]string, error) {
+// environment sources the files beside the hooks' directory, where that really
+// is when dir is a link.
+func (p parts) environment(ctx context.Context, hooks string) ([]string, error) {
+	hooks, err := filepath.EvalSymlinks(hooks)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find environment files: %w", err)
+	}
+	dir := filepath.Join(hooks, "..", EnvironmentDir)
 	names, err := EnvironmentFiles(dir)
 	if err != nil {
 		return nil, err

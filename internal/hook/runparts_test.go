@@ -339,6 +339,21 @@ func TestRunPartsStatus(t *testing.T) {
 	}
 }
 
+func TestRunPartsOfLink(t *testing.T) {
+	p := newPhase(t, map[string]string{
+		"environment.d/10-x":     "exit 1\n",
+		"real/environment.d/a":   "export FROM=real\n",
+		"real/install.d/10-show": "#!/bin/sh\necho $0 $FROM\n",
+	})
+	if err := os.Symlink("real/install.d", filepath.Join(p.root, "linked")); err != nil {
+		t.Fatal(err)
+	}
+	status, out, _ := p.run(context.Background(), "", nil, p.root+"/linked")
+	if status != 0 || out != "ROOT/linked/10-show real\n" {
+		t.Errorf("exit status is %d, output %q", status, out)
+	}
+}
+
 func TestRunPartsPattern(t *testing.T) {
 	p := newPhase(t, map[string]string{"install.d/10-a.sh": "#!/bin/sh\necho a\n"})
 	status, out, _ := p.run(context.Background(), "", []string{`RUN_PARTS_REGEX=\.sh$`}, p.root+"/install.d")

@@ -72,6 +72,7 @@ func Make(rec recipe.Recipe, lib *element.Library, opt Options) (*Plan, error) {
 		// A library's warnings are about all elements; the plan's are about these.
 		Warnings: warningsAbout(lib.Warnings, resolved),
 	}
+	p.Recipe.Env = nil
 	for _, r := range resolved {
 		p.Elements = append(p.Elements, Element{r.Name, r.Dir, r.Builtin, r.Reason, r.Deps, r.Provides})
 		if !r.IsDependency() {

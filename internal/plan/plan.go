@@ -19,6 +19,7 @@ import (
 
 // Plan is a build before it starts.
 type Plan struct {
+	// Recipe is what was asked for, without its Env, which Env replaces.
 	Recipe    recipe.Recipe `json:"recipe"`
 	Requested []string      `json:"requested"` // before dependencies, defaults included
 	Elements  []Element     `json:"elements"`  // in order of resolution
