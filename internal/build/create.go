@@ -45,7 +45,7 @@ func Create(ctx context.Context, io command.IO, rec recipe.Recipe) int {
 		view.Emit(event.Event{Kind: event.Failed, Failure: setupFailure(err, status)})
 	}
 	if cerr := view.Close(); cerr != nil && status == 0 {
-		fmt.Fprintf(io.Err, "dib: cannot write the log: %v\n", cerr)
+		fmt.Fprintf(io.Err, "dib: %v\n", cerr)
 		return 1
 	}
 	return status
@@ -106,17 +106,18 @@ func makePlan(rec recipe.Recipe) (*plan.Plan, error) {
 
 // checkFormats refuses options of output formats before anything runs.
 func checkFormats(rec recipe.Recipe) error {
-	opts, err := imageOptions(rec)
-	if err != nil {
-		return err
-	}
 	var problems []error
 	for _, t := range rec.Types {
-		if f, ok := formats.Lookup(t); ok {
-			problems = append(problems, f.Check(opts, 0))
-		} else {
+		f, ok := formats.Lookup(t)
+		if !ok {
 			problems = append(problems, fmt.Errorf("cannot write output format %q: there is no writer for it", t))
+			continue
 		}
+		opts, err := imageOptions(rec, t)
+		if err == nil {
+			err = f.Check(opts, 0)
+		}
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }

@@ -83,7 +83,7 @@ func (b *builder) writeArtifact(ctx context.Context, src *image.Source, format, 
 	if !ok {
 		return fmt.Errorf("internal error: no writer for output format %q", format)
 	}
-	opts, err := imageOptions(b.plan.Recipe)
+	opts, err := imageOptions(b.plan.Recipe, format)
 	if err != nil {
 		return err
 	}
@@ -128,8 +128,12 @@ func (b *builder) abs(path string) string {
 	return filepath.Join(b.cwd, path)
 }
 
-// imageOptions are the options of every artifact of a build.
-func imageOptions(rec recipe.Recipe) (image.Options, error) {
+// imageOptions are the options for an artifact of the given format. A raw disk
+// has none: DIB only moves it, whatever --qemu-img-options say.
+func imageOptions(rec recipe.Recipe, format string) (image.Options, error) {
+	if format == "raw" {
+		return image.Options{}, nil
+	}
 	settings, err := image.ParseSettings(rec.QemuImgOptions)
 	return image.Options{Compress: rec.Compress, Settings: settings}, err
 }

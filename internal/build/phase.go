@@ -110,7 +110,9 @@ func (b *builder) runHooks(ctx context.Context, phase string, s side) (err error
 		return err
 	}
 	for _, i := range ignored {
-		b.warn(fmt.Sprintf("%s (element %s)", i.Warning(dir), b.owner(phase, i.Name)))
+		if b.hooks.Owner(phase+".d/"+i.Name) == "" { // the plan has warned about the others
+			b.warn(i.Warning(dir))
+		}
 	}
 	if len(hooks) == 0 {
 		return nil
