@@ -28,8 +28,12 @@ func (b *builder) writeDisk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	flagged, err := flaggedFiles(place.TreeDir)
+	if err != nil {
+		return err
+	}
 	images, err := disk.Write(ctx, disk.Options{
-		Layout: b.layout, Tree: place.TreeDir, Side: sideForDisk(entries), Dir: place.ImageDir,
+		Layout: b.layout, Tree: place.TreeDir, Side: append(sideForDisk(entries), flagged...), Dir: place.ImageDir,
 		Env: b.hostEnv(nil), Log: b.log, Events: b.sink, Now: b.now,
 	})
 	if err != nil {
@@ -55,6 +59,37 @@ func sideForDisk(entries []sidetable.Entry) []disk.SideEntry {
 		}
 	}
 	return side
+}
+
+// flaggedFiles lists what the tree really holds with the immutable or the
+// append-only flag, which a build as root can set: filesystems are made from
+// the tree without regard to inode flags.
+func flaggedFiles(tree string) ([]disk.SideEntry, error) {
+	const appendOnlyFlag = 0x20 // FS_APPEND_FL
+	var found []disk.SideEntry
+	err := filepath.WalkDir(tree, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		var st unix.Statx_t
+		if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st); err != nil {
+			return fmt.Errorf("cannot read the inode flags of %s: %w", path, err)
+		}
+		var flags uint32
+		if st.Attributes&unix.STATX_ATTR_IMMUTABLE != 0 {
+			flags |= immutableFlag
+		}
+		if st.Attributes&unix.STATX_ATTR_APPEND != 0 {
+			flags |= appendOnlyFlag
+		}
+		if flags == 0 {
+			return nil
+		}
+		rel, err := filepath.Rel(tree, path)
+		found = append(found, disk.SideEntry{Path: rel, Flags: &flags})
+		return err
+	})
+	return found, err
 }
 
 // publish makes the artifacts of the raw image and moves them to their final

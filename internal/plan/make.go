@@ -282,9 +282,12 @@ func (e *BlockDeviceHookError) Error() string {
 
 func (p *Plan) checkHook(tree *hook.Tree, dir string, h Hook) error {
 	file := path.Join(dir, h.Name)
+	uses := "uses IMAGE_BLOCK_DEVICE"
 	switch dir {
 	case "block-device.d":
-		return &BlockDeviceHookError{h.Element, file, "makes the block device itself"}
+		// Only the hook that sets the variable makes the block device itself
+		// (D40); others look at the tree or prepare the configured device.
+		uses = "makes the block device itself"
 	case "pre-finalise.d", "finalise.d":
 	default:
 		return nil
@@ -299,7 +302,7 @@ func (p *Plan) checkHook(tree *hook.Tree, dir string, h Hook) error {
 		return fmt.Errorf("cannot read hook %s of element %q: %w", file, h.Element, err)
 	}
 	if mentions(content, "IMAGE_BLOCK_DEVICE") {
-		return &BlockDeviceHookError{h.Element, file, "uses IMAGE_BLOCK_DEVICE"}
+		return &BlockDeviceHookError{h.Element, file, uses}
 	}
 	return nil
 }

@@ -269,7 +269,7 @@ func TestFailures(t *testing.T) {
 	own := files{
 		"one/block-device-default.yaml": "one", "two/block-device-default.yaml": "two",
 		"dup/install.d/00-up-to-date*": "", "loop/finalise.d/50-grub*": "grub-install $IMAGE_BLOCK_DEVICE\n",
-		"parts/pre-finalise.d/10-p*": "eval d=($IMAGE_BLOCK_DEVICES)\n", "legacy/block-device.d/10-make*": "echo\n",
+		"parts/pre-finalise.d/10-p*": "eval d=($IMAGE_BLOCK_DEVICES)\n", "legacy/block-device.d/10-make*": "echo IMAGE_BLOCK_DEVICE=/dev/loop7\n", "harmless/block-device.d/10-look*": "# no IMAGE_BLOCK_DEVICE here\necho\n",
 		"quiet/finalise.d/50-x":      "IMAGE_BLOCK_DEVICE", // not executable: no hook
 		"block-device-gpt/README":    "",
 		"loop2/finalise.d/50-grub2*": "  echo ${IMAGE_BLOCK_DEVICE} # why\n",
@@ -296,7 +296,7 @@ func TestFailures(t *testing.T) {
 			`cannot use element "block-device-mbr" for architecture arm64: use block-device-efi`}},
 		{"efi on ppc64", "debian block-device-efi", Env{"ARCH": "ppc64"}, nil, []string{
 			`cannot use element "block-device-efi" for architecture ppc64: use block-device-gpt`}},
-		{"hooks that need a block device, all of them", "debian loop parts legacy quiet loop2", nil, nil, []string{
+		{"hooks that need a block device, all of them", "debian loop parts legacy harmless quiet loop2", nil, nil, []string{
 			`cannot run hook block-device.d/10-make of element "legacy": it makes the block device itself, and this build has no block device: use the built-in element or leave it out`,
 			`cannot run hook pre-finalise.d/10-p of element "parts": it uses IMAGE_BLOCK_DEVICE, and this build has no block device: use the built-in element or leave it out`,
 			`cannot run hook finalise.d/50-grub of element "loop": it uses IMAGE_BLOCK_DEVICE, and this build has no block device: use the built-in element or leave it out`,
@@ -332,7 +332,7 @@ func TestFailureTypes(t *testing.T) {
 	if !errors.Is(err, ErrNoElements) {
 		t.Errorf("no elements: %v", err)
 	}
-	own := files{"a/bin/x*": "", "b/bin/x*": "", "c/block-device.d/x*": "", "d/block-device-default.yaml": "", "e/block-device-default.yaml": ""}
+	own := files{"a/bin/x*": "", "b/bin/x*": "", "c/block-device.d/x*": "echo IMAGE_BLOCK_DEVICE=/dev/sda", "d/block-device-default.yaml": "", "e/block-device-default.yaml": ""}
 	_, err = Make(newRecipe("debian a b", nil), library(t, own), pure)
 	if e := new(hook.ConflictError); !errors.As(err, &e) || e.Path != "bin/x" {
 		t.Errorf("conflict: %v", err)

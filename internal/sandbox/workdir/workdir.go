@@ -218,7 +218,40 @@ func empty(dir *os.File, keep string) error {
 	}
 }
 
+// removeEntry removes one entry of dir. A build as root may have left files or
+// directories with the immutable or the append-only flag; they lose it.
 func removeEntry(dir *os.File, e fs.DirEntry) error {
+	err := removeOnce(dir, e)
+	if errors.Is(err, unix.EPERM) && clearFlags(dir, e.Name()) {
+		err = removeOnce(dir, e)
+	}
+	return err
+}
+
+// clearFlags makes dir and its entry name changeable again and reports whether
+// that changed anything.
+func clearFlags(dir *os.File, name string) bool {
+	cleared := clearFlagsOf(int(dir.Fd()))
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return cleared
+	}
+	defer unix.Close(fd)
+	return clearFlagsOf(fd) || cleared
+}
+
+// Flags of linux/fs.h that keep an inode from being unlinked.
+const fsImmutable, fsAppend = 0x10, 0x20
+
+func clearFlagsOf(fd int) bool {
+	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	if err != nil || flags&(fsImmutable|fsAppend) == 0 {
+		return false
+	}
+	return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags&^(fsImmutable|fsAppend))) == nil
+}
+
+func removeOnce(dir *os.File, e fs.DirEntry) error {
 	fd := int(dir.Fd())
 	if !e.IsDir() {
 		err := unix.Unlinkat(fd, e.Name(), 0)

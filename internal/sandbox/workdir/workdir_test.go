@@ -99,3 +99,40 @@ func TestRemoveRefusesMounts(t *testing.T) {
 		t.Errorf("Remove: %v", err)
 	}
 }
+
+func TestRemoveImmutable(t *testing.T) {
+	parent := t.TempDir()
+	d, err := Create(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub := filepath.Join(d.Path, "sub")
+	file := filepath.Join(sub, "file")
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, sub} {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+		if err == nil {
+			err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags|fsImmutable))
+		}
+		f.Close()
+		if err != nil {
+			_ = Remove(d)
+			t.Skipf("cannot make files immutable here: %v", err)
+		}
+	}
+	if err := Remove(d); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(d.Path); !os.IsNotExist(err) {
+		t.Errorf("the directory is still there: %v", err)
+	}
+}
