@@ -134,6 +134,12 @@ func TestChain(t *testing.T) {
 			t.Errorf("%s is still there", gone)
 		}
 	}
+	// What is optional may be unset.
+	for _, hook := range []string{"install.d/80-modprobe-blacklist", "install.d/10-cloud-init", "post-install.d/21-cloud-init-allow-password-auth"} {
+		if out, err := chroot(t, target, "/bin/bash", "/tmp/in_target.d/"+hook); err != nil {
+			t.Errorf("%s without its variables: %v\n%s", hook, err, out)
+		}
+	}
 	// In the finished image the commands have nothing to hand over to.
 	if err := os.RemoveAll(target + "/tmp/in_target.d"); err != nil {
 		t.Fatal(err)
