@@ -62,6 +62,9 @@ type Drive struct {
 	Writable bool
 }
 
+// greetingTime is how long QEMU may take to set its machine up.
+const greetingTime = 2 * time.Minute
+
 // Machine is a running QEMU.
 type Machine struct {
 	*Console
@@ -151,7 +154,9 @@ func start(ctx context.Context, o Options) (_ *Machine, err error) {
 		theirs.close() // console and monitor end
 	}()
 	m.Console = NewConsole(ours[0], o.Transcript)
-	if m.qmp, err = openQMP(ctx, ours[1]); err != nil {
+	greeting, cancelGreeting := context.WithTimeout(ctx, greetingTime)
+	defer cancelGreeting()
+	if m.qmp, err = openQMP(greeting, ours[1]); err != nil {
 		m.Close()
 		if m.err != nil && !errors.Is(m.err, context.Canceled) {
 			err = m.err // why it ended says more than that it ended

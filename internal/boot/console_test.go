@@ -334,8 +334,10 @@ func TestRunNoticesPanic(t *testing.T) {
 
 func TestRunRefusesLongLines(t *testing.T) {
 	c, _ := guest(t, nil)
-	if _, err := c.Run(context.Background(), strings.Repeat("x", 4000), patience); err == nil {
-		t.Error("a line is sent that no terminal accepts")
+	for _, command := range []string{strings.Repeat("x", 4000), strings.Repeat("'", 1500)} {
+		if _, err := c.Run(context.Background(), command, patience); err == nil {
+			t.Error("a line is sent that no terminal accepts")
+		}
 	}
 }
 

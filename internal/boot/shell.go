@@ -34,9 +34,9 @@ var (
 // a busy machine are slow.
 const shellStep = 2 * time.Minute
 
-// maxCommandLine is the longest line a terminal in canonical mode accepts, in
-// bytes, with room for what Run adds.
-const maxCommandLine = 3500
+// maxInputLine is the longest line a Linux terminal in canonical mode accepts,
+// in bytes with the newline.
+const maxInputLine = 4095
 
 // shellState numbers commands, so that no marker appears twice.
 type shellState struct {
@@ -101,16 +101,17 @@ type Result struct {
 // is an *Error when it does not end within timeout; a status other than 0 is
 // no error.
 func (c *Console) Run(ctx context.Context, command string, timeout time.Duration) (Result, error) {
-	for line := range strings.Lines(command) {
-		if len(line) > maxCommandLine {
-			return Result{}, fmt.Errorf("cannot run a command in the guest: a line of %d bytes is longer than a terminal accepts (%d)", len(line), maxCommandLine)
-		}
-	}
 	begin, end, err := c.markers()
 	if err != nil {
 		return Result{}, err
 	}
-	if err := c.Send(wrapCommand(command, begin, end)); err != nil {
+	input := wrapCommand(command, begin, end)
+	for line := range strings.Lines(input) {
+		if len(line) > maxInputLine {
+			return Result{}, fmt.Errorf("cannot run a command in the guest: a line of %d bytes (with quotes) is longer than a terminal accepts (%d)", len(line), maxInputLine)
+		}
+	}
+	if err := c.Send(input); err != nil {
 		return Result{}, err
 	}
 	var res Result

@@ -197,6 +197,39 @@ func TestAnySizeAndHoles(t *testing.T) {
 	})
 }
 
+// TestManyClusters needs several refcount blocks, and a refcount table and an
+// L1 table of several clusters.
+func TestManyClusters(t *testing.T) {
+	d := disk{data: make([]byte, 12<<20)}
+	d.fill(512, 11<<20, "noise", 1)
+	d.fill(11<<20+4096, 500_000, "text", 2)
+	for _, compress := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "disk.qcow2")
+		write(t, path, d, image.Options{Compress: compress, Settings: image.Settings{{Key: "cluster_size", Value: "512"}}})
+		if !bytes.Equal(readAll(t, path), d.data) {
+			t.Error("what was read differs from what was written")
+		}
+		qemuImg(t, "check", "-f", "qcow2", path)
+	}
+}
+
+// TestPackedTightly mixes clusters that compress with such that do not: the
+// room beside compressed data must be used again.
+func TestPackedTightly(t *testing.T) {
+	const cluster, pairs = 65536, 40
+	d := disk{data: make([]byte, 2*pairs*cluster)}
+	for i := range pairs {
+		d.fill(2*i*cluster, cluster, "ones", 1)
+		d.fill((2*i+1)*cluster, cluster, "noise", uint64(i))
+	}
+	path := filepath.Join(t.TempDir(), "disk.qcow2")
+	write(t, path, d, image.Options{Compress: true})
+	// The plain clusters, one of packed data, and five of metadata.
+	if size, limit := fileSize(t, path), int64(pairs+1+5)*cluster; size > limit {
+		t.Errorf("image has %d bytes, want at most %d", size, limit)
+	}
+}
+
 // TestSameBytes pins that neither the number of workers nor how the source's
 // holes are recorded changes the image.
 func TestSameBytes(t *testing.T) {
