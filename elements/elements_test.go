@@ -117,7 +117,8 @@ func TestShellcheck(t *testing.T) {
 		t.Fatal("no scripts found")
 	}
 	slices.Sort(scripts)
-	if out, err := exec.Command(program, scripts...).CombinedOutput(); err != nil {
+	// SC2153 takes variables of the environment for misspelt ones of the script.
+	if out, err := exec.Command(program, append([]string{"--exclude=SC2153"}, scripts...)...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
