@@ -17,11 +17,7 @@ func (b *builder) breakPoint(ctx context.Context, name, dir, root string, env []
 	if !b.breaks[name] {
 		return nil
 	}
-	command := b.env["break_cmd"]
-	if root != "" {
-		command = ""
-	}
-	return b.shell(ctx, name, command, root, env)
+	return b.shell(ctx, name, b.env["break_cmd"], root, env)
 }
 
 // afterError opens the after-error shell, if asked for, and returns cause, or
