@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 
+	"github.com/dib-builder/dib/internal/bootloader"
 	"github.com/dib-builder/dib/internal/bootstrap/debian"
 	"github.com/dib-builder/dib/internal/build"
 	"github.com/dib-builder/dib/internal/cli"
@@ -32,6 +33,9 @@ func main() {
 func commands() map[string]command.Func {
 	all := intarget.Commands()
 	maps.Copy(all, map[string]command.Func{
+		"bootloader":       bootloader.Main,
+		"grub-probe":       bootloader.Probe,
+		"grub-mkrelpath":   bootloader.Mkrelpath,
 		"sudo":             standin.Sudo,
 		"bootstrap-debian": debian.Main,
 		"apt-mirror":       debian.MirrorMain,
