@@ -127,12 +127,7 @@ func eventSink(stdio command.IO) (event.Sink, func()) {
 		}
 	}
 	return event.SinkFunc(func(e event.Event) {
-		if os.Getenv("P3") != "" && e.Kind != event.Progress {
-			fmt.Fprintf(stdio.Err, "%s ", time.Now().Format("05.000"))
-		}
 		switch e.Kind {
-		case event.StepEnd:
-			fmt.Fprintf(stdio.Err, "%s end\n", e.Step)
 		case event.Log:
 			fmt.Fprintf(stdio.Err, "%s\n", e.Line)
 		case event.Warning:

@@ -1,0 +1,3 @@
+# shellcheck shell=bash
+
+export DIB_ADD_APT_KEYS=${DIB_ADD_APT_KEYS:-}
