@@ -157,7 +157,7 @@ func (b *builder) configure(ctx context.Context) error {
 	// Other systems are looked for on the disks of the machine, and those are
 	// the build host's: switched off while mkconfig runs, whatever the image
 	// itself wants.
-	if err := writeDefaults(EditDefaults(text, []assignment{{osProber, "true"}})); err != nil {
+	if err := writeDefaults(setVariables(text, []assignment{{osProber, "true"}})); err != nil {
 		return err
 	}
 	cfg := filepath.Join(b.bootDir, "grub.cfg")

@@ -19,11 +19,23 @@ var (
 	bootWord    = regexp.MustCompile(`^boot=`)
 )
 
-// EditDefaults sets variables in the text of /etc/default/grub, a shell
-// fragment, and takes console= and boot= arguments out of the kernel command
-// lines it does not set. A variable keeps the place of its first assignment;
-// later ones go, so that editing twice changes nothing. All other text stays.
+// EditDefaults gives the text of /etc/default/grub, a shell fragment, with
+// console= and boot= arguments taken out of all kernel command lines and then
+// the variables set. Editing twice changes nothing more.
 func EditDefaults(text string, set []assignment) string {
+	var out strings.Builder
+	for _, line := range statements(text) {
+		if m := assignForm.FindStringSubmatchIndex(line); m != nil && strings.HasPrefix(line[m[2]:m[3]], "GRUB_CMDLINE_") {
+			line = line[:m[3]+1] + dropArguments(line[m[3]+1:])
+		}
+		out.WriteString(line)
+	}
+	return setVariables(out.String(), set)
+}
+
+// setVariables sets variables in shell text. A variable keeps the place of its
+// first assignment, and later ones go; all other text stays.
+func setVariables(text string, set []assignment) string {
 	values := map[string]string{}
 	for _, a := range set {
 		values[a.Key] = a.Value
@@ -31,22 +43,16 @@ func EditDefaults(text string, set []assignment) string {
 	done := map[string]bool{}
 	var out strings.Builder
 	for _, line := range statements(text) {
-		m := assignForm.FindStringSubmatchIndex(line)
-		if m == nil {
-			out.WriteString(line)
-			continue
+		key := ""
+		if m := assignForm.FindStringSubmatch(line); m != nil {
+			key = m[1]
 		}
-		key := line[m[2]:m[3]]
-		value, ours := values[key]
-		switch {
-		case ours && done[key]:
-		case ours:
+		switch value, ours := values[key]; {
+		case !ours:
+			out.WriteString(line)
+		case !done[key]:
 			out.WriteString(assign(key, value))
 			done[key] = true
-		case strings.HasPrefix(key, "GRUB_CMDLINE_"):
-			out.WriteString(line[:m[3]+1] + dropArguments(line[m[3]+1:]))
-		default:
-			out.WriteString(line)
 		}
 	}
 	if s := out.String(); s != "" && !strings.HasSuffix(s, "\n") {
