@@ -29,6 +29,9 @@ type Command struct {
 	Env   []string
 	Hide  []string // paths of files that the command must not be able to execute or read
 	Stdin string
+	// Grace is how long processes may outlive the command: a PID namespace is
+	// torn down by the kernel at once, but not in no time. Default 10 s.
+	Grace time.Duration
 	// Started, when set, is called once with the running command.
 	Started func(*Running)
 }
@@ -50,6 +53,7 @@ type spec struct {
 	Env      []string
 	UID, GID int
 	Hide     []string
+	Grace    time.Duration
 }
 
 // verdict is what the observer reports on file descriptor 3.
@@ -60,14 +64,16 @@ type verdict struct {
 	Error   string
 }
 
-// grace is how long processes may take to follow the command into death: a
-// PID namespace is torn down by the kernel at once, but not in no time.
-const grace = 10 * time.Second
+// defaultGrace is the default of Command.Grace.
+const defaultGrace = 10 * time.Second
 
 // Run runs the command under an observer: a process that adopts every orphan,
 // so that it is over only when no process of the command is left.
 func (c Command) Run(ctx context.Context) (Outcome, error) {
-	input, err := json.Marshal(spec{Argv: c.Argv, Env: c.Env, UID: c.Actor.UID, GID: c.Actor.GID, Hide: c.Hide})
+	if c.Grace == 0 {
+		c.Grace = defaultGrace
+	}
+	input, err := json.Marshal(spec{Argv: c.Argv, Env: c.Env, UID: c.Actor.UID, GID: c.Actor.GID, Hide: c.Hide, Grace: c.Grace})
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -83,7 +89,7 @@ func (c Command) Run(ctx context.Context) (Outcome, error) {
 	cmd.Stdin = strings.NewReader(c.Stdin)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.ExtraFiles = []*os.File{reportWriter}
-	cmd.WaitDelay = grace
+	cmd.WaitDelay = c.Grace
 	// Its own session: no controlling terminal, and a mount namespace for Hide.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if len(c.Hide) > 0 {
@@ -251,7 +257,7 @@ func observe(s spec) (verdict, error) {
 			if ws.Signaled() {
 				v.Exit = 128 + int(ws.Signal())
 			}
-			deadline = time.Now().Add(grace)
+			deadline = time.Now().Add(s.Grace)
 		case pid == 0:
 			if v.Exit >= 0 && time.Now().After(deadline) {
 				v.Left = killRest()
