@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,6 +55,10 @@ type Cmd struct {
 	// ShareGroup keeps the command in this process's process group, so that it
 	// may read from the terminal; cancelling then signals only the command itself.
 	ShareGroup bool
+
+	// DieWithParent has the kernel kill the command when this process dies,
+	// however it dies; for programs that run as long as a machine does.
+	DieWithParent bool
 
 	ExtraFiles []*os.File
 	Where      Where
@@ -151,8 +156,17 @@ func (c Cmd) Run(ctx context.Context) error {
 	}
 	cmd.Cancel = func() error { return syscall.Kill(c.signalTarget(cmd.Process.Pid), syscall.SIGTERM) }
 	cmd.WaitDelay = killDelay
+	if c.DieWithParent {
+		// The signal belongs to the thread that forks: it must outlive the command.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
 	err := cmd.Run()
 	tail.flush()
+	if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
+		err = nil // it ended well and left a background process that holds its output
+	}
 	if err == nil {
 		return nil
 	}
