@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -52,12 +53,12 @@ func TestEncodeMBR(t *testing.T) {
 		sizeMiB int64
 		want    []string // record:slot:bytes
 	}{
-		{"whole", 64, []string{"0:0:80202100 83082908 00080000 00f00100"}},
-		{"prep", 10240, []string{"0:0:80202100 41252401 00080000 00400000", "0:1:00252501 83feffff 00480000 00b03f01"}},
+		{"whole", 64, []string{"0:0:80......83......0008000000f00100"}},
+		{"prep", 10240, []string{"0:0:80......41......0008000000400000", "0:1:00......83......0048000000b03f01"}},
 		{"logical", 1024, []string{
-			"0:1:00c2 3320 0f458c82 00080800 00f81700",
-			"1:0:00e31420 82038d2d 00080000 00200300", "1:1:00a3242d 05458c82 00280300 00d01400",
-			"2:0:00c3 052d 83458c82 00080000 00c81400",
+			"0:1:00......0f......0008080000f81700",
+			"1:0:00......82......0008000000200300", "1:1:00......05......0028030000d01400",
+			"2:0:00......83......0008000000c81400",
 		}},
 	} {
 		sectors := EncodeMBR(layout(t, test.sizeMiB, "", tables[test.table]...).Disks[0].Table)
@@ -66,17 +67,10 @@ func TestEncodeMBR(t *testing.T) {
 			parts := strings.SplitN(want, ":", 3)
 			fmt.Sscan(parts[0], &record)
 			fmt.Sscan(parts[1], &slot)
-			got := sectors[record].Data[mbrEntries+slot*entrySize:][:entrySize]
-			wantBytes, err := hex.DecodeString(strings.ReplaceAll(parts[2], " ", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			// The cylinder fields have a test of their own.
-			for _, i := range []int{1, 2, 3, 5, 6, 7} {
-				wantBytes[i] = got[i]
-			}
-			if !bytes.Equal(got, wantBytes) {
-				t.Errorf("%s: record %d slot %d is % x; want % x", test.table, record, slot, got, wantBytes)
+			got := hex.EncodeToString(sectors[record].Data[mbrEntries+slot*entrySize:][:entrySize])
+			// The cylinder fields, dots here, have a test of their own.
+			if ok, err := regexp.MatchString("^"+parts[2]+"$", got); err != nil || !ok {
+				t.Errorf("%s: record %d slot %d is %s; want %s", test.table, record, slot, got, parts[2])
 			}
 		}
 		for i, s := range sectors {
