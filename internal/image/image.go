@@ -22,7 +22,8 @@ var ErrUnsupported = errors.New("not supported by the built-in writer")
 
 // Progress is told how many bytes of the source's data are done. It is called
 // from one goroutine at a time, with done never decreasing, and must not block
-// for long. total is the size of the data, not of the disk: holes are free.
+// for long. total is the size of the data, not of the disk (holes are free),
+// rounded as the format likes; the last call has done equal to total.
 type Progress func(done, total int64)
 
 // Format is one output format.
