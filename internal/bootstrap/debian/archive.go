@@ -29,6 +29,8 @@ type ExpiredError struct {
 	URL        string
 	ValidUntil time.Time
 	Now        time.Time
+
+	codename string
 }
 
 func (e *ExpiredError) Error() string {
@@ -41,6 +43,7 @@ type suite struct {
 	uri      string // as the image names it
 	fetchURI string
 	name     string // as the source names it
+	dir      string // below dists of the mirror: name, or the code name that it stands for
 	release  *deb.Release
 	signed   []byte    // the InRelease file as served
 	modified time.Time // as the server said
@@ -89,17 +92,17 @@ func (a *archive) loadSuite(ctx context.Context, s *suite, src deb.Source) error
 	if strings.HasSuffix(s.name, "/") {
 		return fmt.Errorf("cannot bootstrap from the flat repository %s %s: add it in a later phase", s.uri, s.name)
 	}
-	url := s.fetchURI + "/dists/" + s.name + "/InRelease"
-	doc, err := a.client.Document(ctx, url, maxInRelease)
-	var status *fetch.StatusError
-	switch {
-	case errors.As(err, &status) && status.Code == http.StatusNotFound:
-		return &UnknownReleaseError{Suite: s.name, URL: s.fetchURI}
-	case err != nil:
-		return err
+	s.dir = s.name
+	codename, err := a.loadRelease(ctx, s, src)
+	if errors.As(err, new(*ExpiredError)) && codename != "" && codename != s.name {
+		// Caching mirrors keep an alias such as stable-updates longer than its
+		// code name. What is found there has to pass the same checks.
+		s.dir = codename
+		if _, again := a.loadRelease(ctx, s, src); again == nil {
+			err = nil
+		}
 	}
-	if err := a.verify(s, url, doc, src); err != nil {
-		a.client.ForgetDocument(url) // or the server would be asked whether this copy is current
+	if err != nil {
 		return err
 	}
 	for _, c := range src.Components {
@@ -110,6 +113,29 @@ func (a *archive) loadSuite(ctx context.Context, s *suite, src deb.Source) error
 		s.indexes = append(s.indexes, ix)
 	}
 	return nil
+}
+
+// loadRelease fetches and verifies a suite's InRelease file from s.dir. The code
+// name of an expired one is returned too.
+func (a *archive) loadRelease(ctx context.Context, s *suite, src deb.Source) (codename string, err error) {
+	url := s.fetchURI + "/dists/" + s.dir + "/InRelease"
+	doc, err := a.client.Document(ctx, url, maxInRelease)
+	var status *fetch.StatusError
+	switch {
+	case errors.As(err, &status) && status.Code == http.StatusNotFound:
+		return "", &UnknownReleaseError{Suite: s.name, URL: s.fetchURI}
+	case err != nil:
+		return "", err
+	}
+	if err := a.verify(s, url, doc, src); err != nil {
+		a.client.ForgetDocument(url) // or the server would be asked whether this copy is current
+		var expired *ExpiredError
+		if errors.As(err, &expired) {
+			codename = expired.codename
+		}
+		return codename, err
+	}
+	return s.release.Codename, nil
 }
 
 // verify reads a suite's InRelease file, after checking who signed it, that it
@@ -131,7 +157,7 @@ func (a *archive) verify(s *suite, url string, doc *fetch.Document, src deb.Sour
 		return fmt.Errorf("cannot use %s: it describes suite %q (%s), not %q: the mirror serves the wrong file", url, r.Suite, r.Codename, s.name)
 	}
 	if !r.ValidUntil.IsZero() && a.now().After(r.ValidUntil) {
-		err := &ExpiredError{URL: url, ValidUntil: r.ValidUntil, Now: a.now()}
+		err := &ExpiredError{URL: url, ValidUntil: r.ValidUntil, Now: a.now(), codename: r.Codename}
 		if a.checkValidUntil && !src.IgnoreValidUntil {
 			return err
 		}
@@ -219,7 +245,7 @@ func decompressFile(file, ext string, w io.Writer) error {
 // urls lists where a file of the suite may be had: under its name, and under
 // its sum, which stays right while the mirror is being updated.
 func (s *suite) urls(name string, sum deb.FileSum) []string {
-	base := s.fetchURI + "/dists/" + s.name + "/"
+	base := s.fetchURI + "/dists/" + s.dir + "/"
 	urls := []string{base + name}
 	if s.release.ByHash {
 		urls = append(urls, base+path.Dir(name)+"/by-hash/SHA256/"+sum.SHA256)
