@@ -36,6 +36,8 @@ func commands() map[string]command.Func {
 		"bootloader":       bootloader.Main,
 		"grub-probe":       bootloader.Probe,
 		"grub-mkrelpath":   bootloader.Mkrelpath,
+		"grub2-probe":      bootloader.Probe,
+		"grub2-mkrelpath":  bootloader.Mkrelpath,
 		"sudo":             standin.Sudo,
 		"bootstrap-debian": debian.Main,
 		"apt-mirror":       debian.MirrorMain,
