@@ -195,15 +195,15 @@ func processes(t *testing.T, mark string) []int {
 	return out
 }
 
-// commandOf is the first two words of a process's command line, or its name
-// before it has one of its own.
+// commandOf is what a process was started as: the first argument of the binary.
+// Helpers that sweep, which are no part of a build, are told by what follows.
 func commandOf(pid int) string {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	words := strings.Split(string(text), "\x00")
-	if len(words) > 1 {
-		return words[1]
+	if len(words) < 3 || words[2] == stageRemove {
+		return string(text)
 	}
-	return string(text)
+	return words[1]
 }
 
 // eventually waits until f is true.
@@ -276,7 +276,13 @@ func murder(t *testing.T, s side, dir, victim string, after time.Duration, round
 	if hit == 0 {
 		_ = cmd.Process.Kill()
 	}
+	// A build that goes on without its victim would not end by itself.
+	late := time.AfterFunc(20*time.Second, func() {
+		t.Errorf("round %d: the build outlived its %s", round, victim)
+		_ = cmd.Process.Kill()
+	})
 	_ = cmd.Wait()
+	late.Stop()
 	if !eventually(func() bool { return len(processes(t, mark)) == 0 }) {
 		for _, pid := range processes(t, mark) {
 			t.Errorf("process %d is left: %s", pid, commandOf(pid))

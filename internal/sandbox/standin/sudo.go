@@ -30,22 +30,21 @@ type sudoers struct {
 
 // request is a command line of sudo.
 type request struct {
-	User, Group   string // empty: root; the user's group
-	PreserveAll   bool
-	Preserve      []string // variables kept although the environment is reset
-	Assign        []string // NAME=value given on the command line
-	SetHome       bool
-	Login         bool // -i
-	Shell         bool // -s
-	Background    bool
-	KeepGroups    bool // -P
-	Dir           string
-	Command       []string
-	NothingToDo   bool // -k, -K, -v alone: there are no credentials to handle
-	ShowVersion   bool
-	ShowUsage     bool
-	ListAllowed   bool
-	CloseFromNoop bool
+	User, Group string // empty: root; the user's group
+	PreserveAll bool
+	Preserve    []string // variables kept although the environment is reset
+	Assign      []string // NAME=value given on the command line
+	SetHome     bool
+	Login       bool // -i
+	Shell       bool // -s
+	Background  bool
+	KeepGroups  bool // -P
+	Dir         string
+	Command     []string
+	NothingToDo bool // -k, -K, -v alone: there are no credentials to handle
+	ShowVersion bool
+	ShowUsage   bool
+	ListAllowed bool
 }
 
 // short options by what they take.
