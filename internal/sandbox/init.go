@@ -9,11 +9,9 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/dib-builder/dib/internal/event"
 	"github.com/dib-builder/dib/internal/place"
 	"github.com/dib-builder/dib/internal/sandbox/intercept"
 	"github.com/dib-builder/dib/internal/sandbox/seccomp"
@@ -34,7 +32,6 @@ func initMain() {
 	for fd := fdControl; fd <= fdLock; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	in.sink = event.NewEncoder(os.NewFile(fdEvents, "events"), time.Now)
 	if err := in.readConfig(); err != nil {
 		fail(err)
 	}
@@ -47,7 +44,6 @@ func initMain() {
 
 type initProcess struct {
 	cfg    initConfig
-	sink   event.Sink
 	engine atomic.Int64 // PID, 0 before it is started
 }
 
@@ -102,7 +98,7 @@ func (in *initProcess) readConfig() error {
 
 func (in *initProcess) start() error {
 	unix.Umask(0o022)
-	warn := func(line string) { in.sink.Emit(event.Warn(line)) }
+	warn := func(line string) { report(status{Warning: line}) }
 	root, err := compose(in.cfg, warn)
 	if err != nil {
 		return err

@@ -94,7 +94,7 @@ const (
 const (
 	fdControl = 3 // one byte per request (below); its end means that the supervisor is gone
 	fdStatus  = 4 // status as JSON
-	fdEvents  = 5 // events as JSON lines; init only
+	fdEvents  = 5 // events as JSON lines, for the engine alone to write; init only
 	fdConfig  = 6 // initConfig as JSON; init only
 	fdLock    = 7 // lock of the work directory, if there is one; init only
 )
@@ -136,6 +136,7 @@ type engineData struct {
 // status is what a stage tells the supervisor.
 type status struct {
 	Started bool   `json:",omitempty"` // the engine runs
+	Warning string `json:",omitempty"` // something the user should know
 	Failed  string `json:",omitempty"` // why it does not
 	Errno   int    `json:",omitempty"` // the number behind Failed
 }

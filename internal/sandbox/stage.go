@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -108,7 +109,13 @@ func fail(err error) {
 	os.Exit(exitSetup)
 }
 
+var reporting sync.Mutex
+
+// report tells the supervisor something. Warnings go this way too: two writers
+// of the engine's event pipe could tear each other's lines.
 func report(s status) {
+	reporting.Lock()
+	defer reporting.Unlock()
 	text, err := json.Marshal(s)
 	if err == nil {
 		_, err = unix.Write(fdStatus, append(text, '\n'))

@@ -94,6 +94,7 @@ func supervise(ctx context.Context, cfg Config, conf initConfig, who caller, dir
 		files: [3]*os.File{orDefault(cfg.Stdin, os.Stdin), orDefault(cfg.Stdout, os.Stdout), orDefault(cfg.Stderr, os.Stderr)},
 		extra: extra,
 		env:   cfg.Env,
+		warn:  func(line string) { cfg.Sink.Emit(event.Warn(line)) },
 	}
 	err = s.start(ctx, who)
 	eventsW.Close()
@@ -141,6 +142,7 @@ type stage struct {
 	files [3]*os.File
 	extra []*os.File // from fdEvents on
 	env   []string
+	warn  func(line string) // nil drops warnings
 
 	cmd     *exec.Cmd
 	control *os.File // requests to the stage; closing it ends the stage
@@ -250,7 +252,13 @@ func (s *stage) wait(ctx context.Context, grace time.Duration) (code int, st sta
 		if err := dec.Decode(&next); err != nil {
 			break // end of file: init has ended
 		}
-		st = next
+		if next.Warning != "" && s.warn != nil {
+			s.warn(next.Warning)
+		}
+		st.Started = st.Started || next.Started
+		if next.Failed != "" {
+			st.Failed, st.Errno = next.Failed, next.Errno
+		}
 	}
 	<-s.ended
 	<-watching
