@@ -154,9 +154,19 @@ func newSelection(u *universe, wanted []string) *selection {
 }
 
 // add puts the named package and what it needs into the set, or leaves the set
-// as it was and returns an *UnresolvableError.
+// as it was and returns an *UnresolvableError. Another package that provides
+// the name counts only when there is no package of that name, as for apt.
 func (s *selection) add(name string) error {
-	return s.attempt(func() error { return s.relation(deb.Dependency{{Name: name}}, nil) })
+	return s.attempt(func() error {
+		c := s.u.packages[name]
+		if c == nil {
+			return s.relation(deb.Dependency{{Name: name}}, nil)
+		}
+		if s.in[name] != nil {
+			return nil
+		}
+		return s.install(c, nil)
+	})
 }
 
 // attempt undoes what f did when it fails.
