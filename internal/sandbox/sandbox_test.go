@@ -141,6 +141,7 @@ PY
 		mount -t devpts devpts $T/dev/pts
 		umount $T/dev/pts $T/dev $T/sys $T/proc
 		test ! -c $T/dev/null
+		mount --rbind /sys $T/sys; mount --rbind /dev $T/dev; umount -R $T/sys; umount -R $T/dev; test ! -d $T/sys/kernel
 		grep -c " $T/dev" /proc/self/mountinfo || true
 		mount -t tmpfs none /mnt; umount /mnt
 		unshare -m bash -c "mount -t sysfs sysfs $T/sys; test -d $T/sys/kernel"

@@ -302,13 +302,44 @@ func (s *Server) umount(c *caller, pathAddr uint64, flags int) syscall.Errno {
 		}
 		var stx unix.Statx_t
 		err = unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &stx)
-		unix.Close(fd)
-		if err != nil || stx.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 || stx.Mode&unix.S_IFMT != unix.S_IFDIR ||
-			!s.special[unix.Mkdev(stx.Dev_major, stx.Dev_minor)] {
+		below := err == nil && s.belowSpecial(fd)
+		unix.Close(fd) // an open reference would keep the mount busy
+		switch {
+		case err != nil || stx.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 || stx.Mode&unix.S_IFMT != unix.S_IFDIR:
+			return proceed
+		case s.special[unix.Mkdev(stx.Dev_major, stx.Dev_minor)]:
+			return asErrno(unix.Unmount(target, flags|unix.MNT_DETACH))
+		case !below:
 			return proceed
 		}
-		return asErrno(unix.Unmount(target, flags|unix.MNT_DETACH))
+		// What came along with a recursive bind of /sys is locked to it; it goes
+		// when the bind does, which is what the caller is about to ask for.
+		if errno := asErrno(unix.Unmount(target, flags)); errno != unix.EINVAL {
+			return errno
+		}
+		return 0
 	})
+}
+
+// belowSpecial tells whether a directory is below a bind of the sandbox's /dev or
+// /sys, in the view of the calling thread.
+func (s *Server) belowSpecial(fd int) bool {
+	const deepest = 64
+	var last unix.Stat_t
+	if unix.Fstat(fd, &last) != nil {
+		return false
+	}
+	for up, i := "..", 0; i < deepest; up, i = up+"/..", i+1 {
+		var st unix.Stat_t
+		if unix.Fstatat(fd, up, &st, 0) != nil || st.Dev == last.Dev && st.Ino == last.Ino {
+			return false // the root
+		}
+		if s.special[uint64(st.Dev)] {
+			return true
+		}
+		last = st
+	}
+	return false
 }
 
 // asErrno is the number behind an error of package unix.
