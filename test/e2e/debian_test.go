@@ -332,7 +332,7 @@ func checkManifests(t *testing.T, d *debian, tree string) {
 			}
 		}
 	}
-	info, err := os.Stat(d.path(".d"))
+	info, err := os.Stat(d.path(".d/dib-manifests"))
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the saved manifests: %v, %v; want mode 0700", info, err)
 	}
