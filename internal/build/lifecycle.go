@@ -45,7 +45,8 @@ func (b *builder) makeTree(ctx context.Context) error {
 		return err
 	}
 	if !deployed {
-		return errors.New("Failed to deploy the root element: no root.d hook put anything into the image tree")
+		b.logf("Failed to deploy the root element.") // scripts look for DIB's words
+		return errors.New("cannot deploy the root element: no root.d hook put anything into the image tree")
 	}
 	if err := b.takeSourceDate(); err != nil {
 		return err
