@@ -80,12 +80,21 @@ func create(ctx context.Context, rec recipe.Recipe, sink event.Sink) (int, error
 	}
 	size := tmpfsSize(rec, available)
 	sink.Emit(event.LogLine(fmt.Sprintf("Building in %s (%s)", place.BuildDir, mediumText(size, parent))))
+	told := false // whether the engine itself said why it failed
 	status, err := sandbox.Run(ctx, sandbox.Config{
-		Engine: []string{EngineStage}, Input: input, Sink: sink, TmpParent: parent, UseTmpfs: size > 0, TmpfsSize: size,
+		Engine: []string{EngineStage}, Input: input, TmpParent: parent, UseTmpfs: size > 0, TmpfsSize: size,
 		Env: os.Environ(),
+		Sink: event.SinkFunc(func(e event.Event) {
+			told = told || e.Kind == event.Failed
+			sink.Emit(e)
+		}),
 	})
 	if ctx.Err() != nil {
 		return exitInterrupted, errors.New("interrupted")
+	}
+	if err == nil && status != 0 && !told {
+		err = fmt.Errorf("the build ended without a word (%s): was it killed, or short of memory?", exitText(status))
+		return status, err
 	}
 	if err != nil {
 		return 1, err
