@@ -306,7 +306,7 @@ func TestCancel(t *testing.T) {
 				dir, mark := parent(t), marked()
 				script := c.script
 				if c.name == "stubborn" {
-					script = "kill -STOP $PPID & " + script // an engine that cannot react
+					script = "kill -STOP $PPID; " + script // an engine that cannot react
 				}
 				cmd := s.supervisor(t, job{TmpParent: dir, Script: script, Grace: 200 * time.Millisecond}, mark)
 				out, err := cmd.StdoutPipe()
