@@ -199,30 +199,26 @@ func (a *archive) index(ctx context.Context, s *suite, name string) (string, err
 		return "", fmt.Errorf("cannot use suite %s of %s: it has no %s (its components: %s; its architectures: %s)", s.name, s.fetchURI, name,
 			strings.Join(s.release.Components, " "), strings.Join(s.release.Architectures, " "))
 	}
-	plain := fetch.Blob{SHA256: sum.SHA256, Size: sum.Size}
-	return a.client.PutBlob(ctx, plain, func(w io.Writer) error { return a.decompressed(ctx, s, name, w) })
-}
-
-// decompressed writes the content of an index to w, from the smallest of its
-// compressed forms.
-func (a *archive) decompressed(ctx context.Context, s *suite, name string, w io.Writer) error {
-	for _, ext := range []string{".xz", ".gz", ""} {
+	plain := fetch.Blob{SHA256: sum.SHA256, Size: sum.Size, URLs: s.urls(name, sum)}
+	if a.client.HasBlob(plain) {
+		return a.client.Blob(ctx, plain)
+	}
+	for _, ext := range []string{".xz", ".gz"} {
 		sum, ok := s.release.Files[name+ext]
 		if !ok {
 			continue
 		}
-		blob := fetch.Blob{SHA256: sum.SHA256, Size: sum.Size, URLs: s.urls(name+ext, sum)}
-		file, err := a.client.Blob(ctx, blob)
+		file, err := a.client.Blob(ctx, fetch.Blob{SHA256: sum.SHA256, Size: sum.Size, URLs: s.urls(name+ext, sum)})
 		var status *fetch.StatusError
-		if errors.As(err, &status) && status.Code == http.StatusNotFound && ext != "" {
-			continue // listed, but this mirror does not carry that form
+		if errors.As(err, &status) && status.Code == http.StatusNotFound || errors.Is(err, fetch.ErrOffline) {
+			continue // listed, but this mirror or the cache does not have that form
 		}
 		if err != nil {
-			return err
+			return "", err
 		}
-		return decompressFile(file, ext, w)
+		return a.client.PutBlob(ctx, plain, func(w io.Writer) error { return decompressFile(file, ext, w) })
 	}
-	return fmt.Errorf("cannot get %s of suite %s: %s carries it in no form", name, s.name, s.fetchURI)
+	return a.client.Blob(ctx, plain)
 }
 
 func decompressFile(file, ext string, w io.Writer) error {
