@@ -31,9 +31,9 @@ var importedBy = map[string][]string{
 	"lib":               {"cmd/dib", "internal/build"},
 	// A program is started through package run, so that every failure names the
 	// command and every process dies with the build. Package sandbox is what
-	// run's processes live in; package boot holds a process that outlives the
+	// run's processes live in; its sudo starts what sudo starts; package boot holds a process that outlives the
 	// call that starts it.
-	"os/exec": {"internal/run", "internal/sandbox", "internal/boot"},
+	"os/exec": {"internal/run", "internal/sandbox", "internal/sandbox/standin", "internal/boot"},
 }
 
 // onlyImports closes the list of what a package imports beside the standard
