@@ -17,7 +17,7 @@ import (
 var elements = []string{"vm", "debian-minimal"}
 
 // release is what both sides install.
-const release = "bookworm"
+const release = "trixie"
 
 // reference is a finished image: its packages are what the other side gets.
 type reference struct {
@@ -63,43 +63,47 @@ func installed(raw, mountpoint string) ([]string, error) {
 	return strings.Fields(string(out)), err
 }
 
-// builds compares whole builds: with cold caches on both sides, which is the
-// fair figure because mmdebstrap keeps none, and with dib's caches warm.
+// builds compares whole builds with the classical tools: with cold caches,
+// which is the fair figure because mmdebstrap keeps none, and with dib's caches
+// warm. Each round runs dib cold, the classical tools, dib warm.
 func (b *bench) builds(ref *reference) error {
-	for _, cold := range []bool{true, false} {
-		state := "warm"
-		if cold {
-			state = "cold"
+	var cold, warm, classical []result
+	for i := range b.pairs {
+		cache := filepath.Join(b.dir, "cold-cache")
+		c, _, err := b.dib("ours", cache, elements...)
+		if err != nil {
+			return err
 		}
-		var ours, theirs, ratios []float64
-		var rss int64
-		for i := range b.pairs {
-			cache := b.warmCache()
-			if cold {
-				cache = filepath.Join(b.dir, fmt.Sprintf("cache-%d", i))
-			}
-			r, _, err := b.dib("ours", cache, elements...)
-			if err != nil {
-				return err
-			}
-			if cold {
-				if err := os.RemoveAll(cache); err != nil {
-					return err
-				}
-			}
-			seconds, err := b.classical(ref)
-			if err != nil {
-				return err
-			}
-			ours, theirs = append(ours, r.seconds), append(theirs, seconds)
-			ratios = append(ratios, r.seconds/seconds)
-			rss = max(rss, r.rss)
-			fmt.Printf("build, dib's cache %s, pair %d: dib %.1f s, classical %.1f s, ratio %.2f\n", state, i+1, r.seconds, seconds, r.seconds/seconds)
+		if err := os.RemoveAll(cache); err != nil {
+			return err
 		}
-		fmt.Printf("build, dib's cache %s, median of %d pairs: dib %.1f s, classical %.1f s, ratio %.2f; largest dib process %d MiB\n",
-			state, b.pairs, median(ours), median(theirs), median(ratios), rss>>20)
+		seconds, err := b.classical(ref)
+		if err != nil {
+			return err
+		}
+		w, _, err := b.dib("ours", b.warmCache(), elements...)
+		if err != nil {
+			return err
+		}
+		cold, warm, classical = append(cold, c), append(warm, w), append(classical, result{seconds: seconds})
+		fmt.Printf("build, round %d: dib cold %.1f s, classical %.1f s, dib warm %.1f s\n", i+1, c.seconds, seconds, w.seconds)
 	}
+	summary("build, dib's cache cold", cold, classical)
+	summary("build, dib's cache warm", warm, classical)
 	return nil
+}
+
+// summary prints medians; the ratio is the median of the pairs' ratios.
+func summary(what string, ours, theirs []result) {
+	var a, b, ratios []float64
+	var rss int64
+	for i := range ours {
+		a, b = append(a, ours[i].seconds), append(b, theirs[i].seconds)
+		ratios = append(ratios, ours[i].seconds/theirs[i].seconds)
+		rss = max(rss, ours[i].rss)
+	}
+	fmt.Printf("%s, median of %d pairs: dib %.1f s, classical %.1f s, ratio %.2f; largest dib process %d MiB\n",
+		what, len(ours), median(a), median(b), median(ratios), rss>>20)
 }
 
 // classical makes an image of the same packages with the usual tools:
