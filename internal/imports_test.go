@@ -49,6 +49,19 @@ var onlyImports = map[string][]string{
 	"internal/fetch":      {"internal/event", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 	"internal/element":    {"internal/place"},
 	"internal/blockdev":   {"github.com/google/uuid", "go.yaml.in/yaml/v3"},
+	// The steps of a bootstrap, each of which knows the results of those before.
+	"internal/bootstrap/debian/archive": {"internal/deb", "internal/event", "internal/fetch", "github.com/ProtonMail/go-crypto/...", "golang.org/x/sync/..."},
+	"internal/bootstrap/debian/resolve": {"internal/deb"},
+	"internal/bootstrap/debian/dpkg":    {"internal/deb", "internal/event", "internal/run", "golang.org/x/sys/..."},
+	"internal/bootstrap/debian/unpack": {
+		"internal/bootstrap/debian/dpkg", "internal/bootstrap/debian/resolve", "internal/deb", "github.com/klauspost/compress/...", "golang.org/x/sys/...",
+	},
+	"internal/bootstrap/debian/install": {
+		"internal/bootstrap/debian/dpkg", "internal/bootstrap/debian/resolve", "internal/bootstrap/debian/unpack", "internal/event", "internal/fetch", "golang.org/x/sync/...",
+	},
+	"internal/bootstrap/debian/apt": {
+		"internal/bootstrap/debian/archive", "internal/bootstrap/debian/resolve", "internal/command", "internal/run",
+	},
 	// Formats know bytes: the standard library, codecs, and the shape of their kind.
 	"internal/deb":             {"github.com/klauspost/compress/...", "github.com/therootcompany/xz"},
 	"internal/image":           {"golang.org/x/sys/..."},

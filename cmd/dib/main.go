@@ -9,6 +9,7 @@ import (
 
 	"github.com/dib-builder/dib/internal/bootloader"
 	"github.com/dib-builder/dib/internal/bootstrap/debian"
+	"github.com/dib-builder/dib/internal/bootstrap/debian/apt"
 	"github.com/dib-builder/dib/internal/build"
 	"github.com/dib-builder/dib/internal/cli"
 	"github.com/dib-builder/dib/internal/command"
@@ -40,8 +41,8 @@ func commands() map[string]command.Func {
 		"grub2-mkrelpath":  bootloader.Mkrelpath,
 		"sudo":             standin.Sudo,
 		"bootstrap-debian": debian.Main,
-		"apt-mirror":       debian.MirrorMain,
-		"apt-update":       debian.UpdateMain,
+		"apt-mirror":       apt.MirrorMain,
+		"apt-update":       apt.UpdateMain,
 	})
 	return all
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dib-builder/dib/internal/bootstrap/debian/archive"
 	"github.com/dib-builder/dib/internal/event"
 	"github.com/dib-builder/dib/internal/run"
 )
@@ -42,8 +43,8 @@ func TestBootstrap(t *testing.T) {
 	for _, release := range []string{"bookworm", "trixie"} {
 		root := t.TempDir()
 		o := &options{
-			target: root, arch: runtime.GOARCH, release: release, components: "main", mirror: OfficialArchive,
-			security: OfficialSecurity, defaulted: "archive security", cache: cache, checkValidUntil: true,
+			target: root, arch: runtime.GOARCH, release: release, components: "main", mirror: archive.OfficialArchive,
+			security: archive.OfficialSecurity, defaulted: "archive security", cache: cache, checkValidUntil: true,
 			include: []string{"systemd-sysv", "python3-minimal", "no-such-package"},
 		}
 		var warnings []string
@@ -69,7 +70,7 @@ func TestBootstrap(t *testing.T) {
 				t.Errorf("%s: %v: %v\n%s", release, argv, err, out)
 			}
 		}
-		for _, gone := range []string{stagingDir, policyFile, "var/lib/dpkg/tmp.ci", "proc/self"} {
+		for _, gone := range []string{".dib-staging", "usr/sbin/policy-rc.d", "var/lib/dpkg/tmp.ci", "proc/self"} {
 			if _, err := os.Lstat(filepath.Join(root, gone)); err == nil {
 				t.Errorf("%s: %s was left behind", release, gone)
 			}

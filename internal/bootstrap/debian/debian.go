@@ -3,9 +3,10 @@
 // host. dpkg configures the packages inside the tree; everything up to there
 // is done here.
 //
-// It also holds the two helpers that the Debian elements need for the time of
-// a build: apt-mirror, which lets apt in the tree fetch from the host's
-// mirror, and apt-update, which refreshes apt's lists only when they changed.
+// The work is that of the packages below: archive fetches and verifies the
+// suites, resolve chooses the packages, install brings them into the tree by
+// means of unpack and dpkg, apt leaves its state behind. This package is the
+// command that asks for all that.
 package debian
 
 import (
@@ -23,6 +24,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dib-builder/dib/internal/bootstrap/debian/apt"
+	"github.com/dib-builder/dib/internal/bootstrap/debian/archive"
+	"github.com/dib-builder/dib/internal/bootstrap/debian/install"
+	"github.com/dib-builder/dib/internal/bootstrap/debian/resolve"
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/deb"
 	"github.com/dib-builder/dib/internal/event"
@@ -65,7 +70,7 @@ func parseOptions(args []string, getenv func(string) string, errOut io.Writer) (
 		o.epochFile = filepath.Join(dir, "source-date-epoch")
 	}
 	if dir := getenv("TMP_HOOKS_PATH"); dir != "" {
-		o.mirrorsFile = filepath.Join(dir, mirrorsName)
+		o.mirrorsFile = filepath.Join(dir, apt.MirrorsFile)
 	}
 	var include, includeFrom string
 	fs := flag.NewFlagSet("bootstrap-debian", flag.ContinueOnError)
@@ -73,8 +78,8 @@ func parseOptions(args []string, getenv func(string) string, errOut io.Writer) (
 	fs.StringVar(&o.arch, "arch", "", "Debian `architecture` of the image")
 	fs.StringVar(&o.release, "release", "stable", "suite or code `name`")
 	fs.StringVar(&o.components, "components", "main", "`list` of components, separated by commas")
-	fs.StringVar(&o.mirror, "mirror", OfficialArchive, "`address` of the archive")
-	fs.StringVar(&o.security, "security-mirror", OfficialSecurity, "`address` of the security archive")
+	fs.StringVar(&o.mirror, "mirror", archive.OfficialArchive, "`address` of the archive")
+	fs.StringVar(&o.security, "security-mirror", archive.OfficialSecurity, "`address` of the security archive")
 	fs.StringVar(&o.defaulted, "defaulted", "", "which of \"archive security\" the user did not choose: fetched from the host's mirror")
 	fs.StringVar(&o.sources, "sources", "", "`text` of the form of DIB_APT_SOURCES_CONF; default: release, updates and security")
 	fs.StringVar(&o.keyring, "keyring", "", "`file` of the keys to trust instead of the built-in ones")
@@ -144,7 +149,7 @@ func bootstrap(ctx context.Context, o *options, events event.Sink, now func() ti
 	if err != nil {
 		return err
 	}
-	keys, err := loadKeyring(o.keyring)
+	keys, err := archive.LoadKeyring(o.keyring)
 	if err != nil {
 		return err
 	}
@@ -152,76 +157,48 @@ func bootstrap(ctx context.Context, o *options, events event.Sink, now func() ti
 	if err != nil {
 		return err
 	}
-	mirrors := chooseMirrors(hostSources(hostRoot, events),
+	mirrors := archive.ChooseMirrors(archive.HostSources(hostRoot, events),
 		strings.Contains(o.defaulted, "archive"), strings.Contains(o.defaulted, "security"))
-	a := &archive{client: client, keys: keys, mirrors: mirrors, arch: o.arch, checkValidUntil: o.checkValidUntil, now: now, events: events}
-	var suites []*suite
-	var res *resolution
-	err = step(events, "resolve", func() error {
-		if suites, err = a.load(ctx, sources); err != nil {
-			return err
-		}
+	a := &archive.Client{
+		Fetch: client, Keys: keys, Mirrors: mirrors, Arch: o.arch, CheckValidUntil: o.checkValidUntil, Now: now, Events: events,
+	}
+	var suites []*archive.Suite
+	var res *resolve.Resolution
+	events.Emit(event.Event{Kind: event.StepStart, Step: "resolve"})
+	if suites, err = a.Load(ctx, sources); err == nil {
 		res, err = choose(suites, o.arch, o.include)
-		return err
-	})
+	}
+	events.Emit(event.Event{Kind: event.StepEnd, Step: "resolve"})
 	if err != nil {
 		return err
 	}
-	for _, w := range res.warnings {
+	for _, w := range res.Warnings {
 		events.Emit(event.Warn(w))
 	}
 	epoch, err := o.sourceDate(suites)
 	if err != nil {
 		return err
 	}
-	in := &installer{
-		root: o.target, arch: o.arch, codename: suites[0].release.Codename, res: res, client: client, events: events,
-		stager: &stager{cache: filepath.Join(o.cache, "debdata")},
-		chroot: &chroot{root: o.target, epoch: epoch, events: events},
+	in := &install.Installer{
+		Root: o.target, Arch: o.arch, Codename: suites[0].Release.Codename, Resolution: res,
+		Fetch: client, Cache: filepath.Join(o.cache, "debdata"), Epoch: epoch, Events: events,
 	}
-	if err := in.install(ctx); err != nil {
+	if err := in.Install(ctx); err != nil {
 		return err
 	}
 	return o.finish(suites, res, mirrors, epoch)
 }
 
-func step(events event.Sink, name string, work func() error) error {
-	events.Emit(event.Event{Kind: event.StepStart, Step: name})
-	defer events.Emit(event.Event{Kind: event.StepEnd, Step: name})
-	return work()
-}
-
-// sourceList is DIB_APT_SOURCES_CONF, or by default what debian-minimal's
-// environment would put there.
-func (o *options) sourceList() ([]deb.Source, error) {
-	text := o.sources
-	if strings.TrimSpace(text) == "" {
-		components := strings.Join(strings.FieldsFunc(o.components, func(r rune) bool { return r == ',' || r == ' ' }), " ")
-		text = fmt.Sprintf("default:deb %s %s %s\n", o.mirror, o.release, components)
-		switch o.release {
-		case "testing", "unstable", "sid", "experimental":
-		default:
-			text += fmt.Sprintf("updates:deb %s %s-updates %s\n", o.mirror, o.release, components)
-			text += fmt.Sprintf("security:deb %s %s-security %s\n", o.security, o.release, components)
-		}
-	}
-	sources, err := parseSourcesConf(text)
-	if err == nil && len(sources) == 0 {
-		err = errors.New("DIB_APT_SOURCES_CONF names no source of binary packages")
-	}
-	return sources, err
-}
-
 // choose reads the indexes and chooses the packages.
-func choose(suites []*suite, arch string, include []string) (*resolution, error) {
-	var owners []*suite
+func choose(suites []*archive.Suite, arch string, include []string) (*resolve.Resolution, error) {
+	var owners []*archive.Suite
 	var files []string
 	for _, s := range suites {
-		for _, ix := range s.indexes {
-			owners, files = append(owners, s), append(files, ix.path)
+		for _, ix := range s.Indexes {
+			owners, files = append(owners, s), append(files, ix.Path)
 		}
 	}
-	lists := make([][]deb.Package, len(files))
+	indexes := make([]resolve.Index, len(files))
 	var g errgroup.Group
 	for i, name := range files {
 		g.Go(func() error {
@@ -229,25 +206,27 @@ func choose(suites []*suite, arch string, include []string) (*resolution, error)
 			if err != nil {
 				return err
 			}
-			if lists[i], err = deb.ParseIndex(string(data)); err != nil {
-				return fmt.Errorf("cannot read the package index of suite %s: %w", owners[i].name, err)
+			packages, err := deb.ParseIndex(string(data))
+			if err != nil {
+				return fmt.Errorf("cannot read the package index of suite %s: %w", owners[i].Name, err)
 			}
+			indexes[i] = resolve.Index{Archive: owners[i].FetchURI, Packages: packages}
 			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	u, err := newUniverse(owners, lists, arch)
+	u, err := resolve.NewUniverse(indexes, arch)
 	if err != nil {
 		return nil, err
 	}
-	return resolve(u, required, include)
+	return u.Resolve(required, include)
 }
 
 // sourceDate is the time that stands for the state of the archive: that of its
 // newest Release file, unless SOURCE_DATE_EPOCH says otherwise.
-func (o *options) sourceDate(suites []*suite) (time.Time, error) {
+func (o *options) sourceDate(suites []*archive.Suite) (time.Time, error) {
 	if o.epoch != "" {
 		n, err := strconv.ParseInt(o.epoch, 10, 64)
 		if err != nil || n < 0 {
@@ -257,42 +236,9 @@ func (o *options) sourceDate(suites []*suite) (time.Time, error) {
 	}
 	var newest time.Time
 	for _, s := range suites {
-		if s.release.Date.After(newest) {
-			newest = s.release.Date
+		if s.Release.Date.After(newest) {
+			newest = s.Release.Date
 		}
 	}
 	return newest, nil
-}
-
-// finish writes what later phases go by.
-func (o *options) finish(suites []*suite, res *resolution, mirrors Mirrors, epoch time.Time) error {
-	if err := writeLists(o.target, suites); err != nil {
-		return fmt.Errorf("cannot write apt's lists: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(o.target, "var/lib/apt/extended_states"), []byte(extendedStates(res, o.arch)), 0o644); err != nil {
-		return fmt.Errorf("cannot write apt's package states: %w", err)
-	}
-	// The sources are written by the element that knows them.
-	for _, name := range []string{"etc/apt/sources.list", "etc/apt/sources.list.d"} {
-		if err := os.RemoveAll(filepath.Join(o.target, name)); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(filepath.Join(o.target, "etc/apt/sources.list.d"), 0o755); err != nil {
-		return err
-	}
-	if err := tidy(o.target); err != nil {
-		return fmt.Errorf("cannot tidy the new root filesystem: %w", err)
-	}
-	if o.mirrorsFile != "" {
-		if err := (&mirrorState{Mirrors: mirrors}).write(o.mirrorsFile); err != nil {
-			return err
-		}
-	}
-	if o.epochFile != "" {
-		if err := os.WriteFile(o.epochFile, []byte(strconv.FormatInt(epoch.Unix(), 10)+"\n"), 0o644); err != nil {
-			return fmt.Errorf("cannot note the date of the sources: %w", err)
-		}
-	}
-	return nil
 }

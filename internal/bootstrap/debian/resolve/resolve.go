@@ -1,4 +1,6 @@
-package debian
+// Package resolve chooses the packages of a first root filesystem and the
+// order of their installation. It knows indexes alone and touches nothing.
+package resolve
 
 import (
 	"fmt"
@@ -8,11 +10,17 @@ import (
 	"github.com/dib-builder/dib/internal/deb"
 )
 
-// candidate is the version of a package that would be installed, and the
-// suite it comes from.
-type candidate struct {
+// Index is what one Packages file holds.
+type Index struct {
+	Archive  string // root of the archive, which file names of packages are relative to
+	Packages []deb.Package
+}
+
+// Candidate is the version of a package that would be installed, and the
+// archive it comes from.
+type Candidate struct {
 	deb.Package
-	suite *suite
+	Archive string // root that Filename is relative to
 
 	needs     []deb.Dependency // Pre-Depends, then Depends
 	preNeeds  int              // how many of needs are Pre-Depends
@@ -21,29 +29,29 @@ type candidate struct {
 	parsed    bool
 }
 
-// universe is every package that could be installed: of each name the highest
+// Universe is every package that could be installed: of each name the highest
 // version over all suites, as apt chooses without pins.
-type universe struct {
-	packages  map[string]*candidate
+type Universe struct {
+	packages  map[string]*Candidate
 	providers map[string][]provider // by virtual name, the preferred one first
 }
 
 type provider struct {
-	*candidate
+	*Candidate
 	version string // of the virtual package, "" for none
 }
 
-// newUniverse merges the packages of several suites. Of equal versions the
-// one of the earlier suite counts.
-func newUniverse(suites []*suite, packages [][]deb.Package, arch string) (*universe, error) {
-	u := &universe{packages: map[string]*candidate{}, providers: map[string][]provider{}}
-	for i, list := range packages {
-		for _, p := range list {
+// NewUniverse merges the packages of several indexes that run on arch. Of equal
+// versions the one of the earlier index counts.
+func NewUniverse(indexes []Index, arch string) (*Universe, error) {
+	u := &Universe{packages: map[string]*Candidate{}, providers: map[string][]provider{}}
+	for _, index := range indexes {
+		for _, p := range index.Packages {
 			if p.Arch != arch && p.Arch != "all" {
 				continue
 			}
 			if old := u.packages[p.Name]; old == nil || deb.CompareVersions(p.Version, old.Version) > 0 {
-				u.packages[p.Name] = &candidate{Package: p, suite: suites[i]}
+				u.packages[p.Name] = &Candidate{Package: p, Archive: index.Archive}
 			}
 		}
 	}
@@ -82,7 +90,7 @@ func priorityRank(p string) int {
 }
 
 // parse reads the relations of a candidate when it is first looked at.
-func (c *candidate) parse() error {
+func (c *Candidate) parse() error {
 	if c.parsed {
 		return nil
 	}
@@ -105,15 +113,15 @@ func (c *candidate) parse() error {
 	return nil
 }
 
-func (c *candidate) addConflicts(deps []deb.Dependency) {
+func (c *Candidate) addConflicts(deps []deb.Dependency) {
 	for _, d := range deps {
 		c.conflicts = append(c.conflicts, d...)
 	}
 }
 
-// satisfies tells whether the candidate is, or provides, what r asks for
+// Satisfies tells whether the candidate is, or provides, what r asks for
 // (policy 7.5: an unversioned Provides satisfies no versioned relation).
-func (c *candidate) satisfies(r deb.Relation) bool {
+func (c *Candidate) Satisfies(r deb.Relation) bool {
 	if c.Name == r.Name && r.Allows(c.Version) {
 		return true
 	}
@@ -137,16 +145,16 @@ func (e *UnresolvableError) Error() string {
 
 // selection is a set of packages whose dependencies are in the set.
 type selection struct {
-	u      *universe
+	u      *Universe
 	wanted map[string]bool // names asked for: preferred where alternatives leave a choice
 
-	in    map[string]*candidate
-	order []*candidate // dependencies before those who need them, as far as circles allow
-	log   []*candidate // as they came into the set, for undoing
+	in    map[string]*Candidate
+	order []*Candidate // dependencies before those who need them, as far as circles allow
+	log   []*Candidate // as they came into the set, for undoing
 }
 
-func newSelection(u *universe, wanted []string) *selection {
-	s := &selection{u: u, wanted: map[string]bool{}, in: map[string]*candidate{}}
+func newSelection(u *Universe, wanted []string) *selection {
+	s := &selection{u: u, wanted: map[string]bool{}, in: map[string]*Candidate{}}
 	for _, w := range wanted {
 		s.wanted[w] = true
 	}
@@ -190,8 +198,8 @@ func (s *selection) relation(d deb.Dependency, chain []string) error {
 			return nil
 		}
 	}
-	var choices []*candidate
-	seen := map[*candidate]bool{}
+	var choices []*Candidate
+	seen := map[*Candidate]bool{}
 	for _, r := range d {
 		for _, c := range s.choices(r) {
 			if !seen[c] {
@@ -230,21 +238,21 @@ func (s *selection) satisfied(r deb.Relation) bool {
 		return true
 	}
 	for _, p := range s.u.providers[r.Name] {
-		if s.in[p.Name] == p.candidate && (r.Op == "" || p.version != "" && r.Allows(p.version)) {
+		if s.in[p.Name] == p.Candidate && (r.Op == "" || p.version != "" && r.Allows(p.version)) {
 			return true
 		}
 	}
 	return false
 }
 
-func (s *selection) choices(r deb.Relation) []*candidate {
-	var all []*candidate
+func (s *selection) choices(r deb.Relation) []*Candidate {
+	var all []*Candidate
 	if c := s.u.packages[r.Name]; c != nil && r.Allows(c.Version) {
 		all = append(all, c)
 	}
 	for _, p := range s.u.providers[r.Name] {
 		if r.Op == "" || p.version != "" && r.Allows(p.version) {
-			all = append(all, p.candidate)
+			all = append(all, p.Candidate)
 		}
 	}
 	return all
@@ -252,7 +260,7 @@ func (s *selection) choices(r deb.Relation) []*candidate {
 
 // install puts a candidate and what it needs into the set. The candidate
 // counts as present while its needs are looked at, so circles end.
-func (s *selection) install(c *candidate, chain []string) error {
+func (s *selection) install(c *Candidate, chain []string) error {
 	chain = append(chain[:len(chain):len(chain)], c.Name)
 	if err := c.parse(); err != nil {
 		return err
@@ -273,14 +281,14 @@ func (s *selection) install(c *candidate, chain []string) error {
 
 // conflict returns a member of the set that c cannot live with, or nil. A
 // package never conflicts with itself, whatever it provides (policy 7.4).
-func (s *selection) conflict(c *candidate) *candidate {
+func (s *selection) conflict(c *Candidate) *Candidate {
 	for _, r := range c.conflicts {
 		if o := s.in[r.Name]; o != nil && o.Name != c.Name && r.Allows(o.Version) {
 			return o
 		}
 		for _, p := range s.u.providers[r.Name] {
-			if p.Name != c.Name && s.in[p.Name] == p.candidate && p.satisfies(r) {
-				return p.candidate
+			if p.Name != c.Name && s.in[p.Name] == p.Candidate && p.Satisfies(r) {
+				return p.Candidate
 			}
 		}
 	}
@@ -289,7 +297,7 @@ func (s *selection) conflict(c *candidate) *candidate {
 			continue
 		}
 		for _, r := range o.conflicts {
-			if c.satisfies(r) {
+			if c.Satisfies(r) {
 				return o
 			}
 		}
@@ -297,61 +305,62 @@ func (s *selection) conflict(c *candidate) *candidate {
 	return nil
 }
 
-// resolution is what to install: base first, configured before the rest is
+// Resolution is what to install: Base first, configured before Rest is
 // unpacked; each in an order where dependencies come first.
-type resolution struct {
-	base, rest []*candidate
-	manual     map[string]bool // asked for by name, or part of the base
-	warnings   []string
+type Resolution struct {
+	Base, Rest []*Candidate
+	Manual     map[string]bool // names asked for, or part of the base; the others are there for these
+	Warnings   []string        // optional packages that were left out, and why
 }
 
-// all lists the packages in the order of installation.
-func (r *resolution) all() []*candidate {
-	return append(append([]*candidate(nil), r.base...), r.rest...)
+// All lists the packages in the order of installation.
+func (r *Resolution) All() []*Candidate {
+	return append(append([]*Candidate(nil), r.Base...), r.Rest...)
 }
 
 // mergedMarker is the package that says that the tree has a merged /usr, which
 // ours has from the start. Its alternative does the merging and needs perl.
 const mergedMarker = "usr-is-merged"
 
-// resolve chooses the packages of a first root filesystem: everything
+// Resolve chooses the packages of a first root filesystem: everything
 // essential with what it needs (base), everything of priority required,
 // required by name, and, as far as it exists and fits, optional. Only
-// Pre-Depends and Depends are followed.
-func resolve(u *universe, required, optional []string) (*resolution, error) {
+// Pre-Depends and Depends are followed. What is required and cannot be had is
+// an *UnresolvableError.
+func (u *Universe) Resolve(required, optional []string) (*Resolution, error) {
 	essential, priority := u.minimal()
 	required = append(append(append([]string(nil), essential...), priority...), required...)
 	s := newSelection(u, append(append([]string{mergedMarker}, required...), optional...))
-	res := &resolution{manual: map[string]bool{}}
+	res := &Resolution{Manual: map[string]bool{}}
 	for i, name := range required {
 		if i == len(essential) {
-			res.base = append(res.base, s.order...)
+			res.Base = append(res.Base, s.order...)
 		}
 		if err := s.add(name); err != nil {
 			return nil, err
 		}
-		res.manual[name] = true
+		res.Manual[name] = true
 	}
 	if len(required) == len(essential) {
-		res.base = append(res.base, s.order...)
+		res.Base = append(res.Base, s.order...)
 	}
 	for _, name := range optional {
 		if err := s.add(name); err != nil {
-			res.warnings = append(res.warnings, fmt.Sprintf("%v; left to the hook that asks for it", err))
+			res.Warnings = append(res.Warnings, fmt.Sprintf("%v; left to the hook that asks for it", err))
 			continue
 		}
-		res.manual[name] = true
+		res.Manual[name] = true
 	}
-	for _, c := range res.base {
-		res.manual[c.Name] = true
+	for _, c := range res.Base {
+		res.Manual[c.Name] = true
 	}
-	res.rest = s.order[len(res.base):]
+	res.Rest = s.order[len(res.Base):]
 	return res, nil
 }
 
 // minimal lists the packages that are essential, and those of priority
 // required, sorted by name.
-func (u *universe) minimal() (essential, required []string) {
+func (u *Universe) minimal() (essential, required []string) {
 	for _, c := range u.packages {
 		switch {
 		case c.Essential:

@@ -1,4 +1,6 @@
-package debian
+// Package apt keeps the state of the apt inside a tree: its lists and the states
+// of packages when the tree is made, its sources and lists during the build.
+package apt
 
 import (
 	"fmt"
@@ -6,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/dib-builder/dib/internal/bootstrap/debian/archive"
+	"github.com/dib-builder/dib/internal/bootstrap/debian/resolve"
 )
 
 // listName is the name that apt gives a file of a repository in its lists
@@ -35,10 +40,10 @@ func listName(uri string) string {
 // listsDir is where apt keeps the indexes of its sources.
 const listsDir = "var/lib/apt/lists"
 
-// writeLists puts the verified indexes where apt expects them for the
+// WriteLists puts the verified indexes where apt expects them for the
 // addresses they were fetched from, so that the next update finds them
 // current. The time of the signed file is what apt asks the server about.
-func writeLists(root string, suites []*suite) error {
+func WriteLists(root string, suites []*archive.Suite) error {
 	dir := filepath.Join(root, listsDir)
 	for _, d := range []string{"partial", "auxfiles"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
@@ -46,20 +51,20 @@ func writeLists(root string, suites []*suite) error {
 		}
 	}
 	for _, s := range suites {
-		base := s.fetchURI + "/dists/" + s.name + "/"
-		modified := s.modified
+		base := s.FetchURI + "/dists/" + s.Name + "/"
+		modified := s.Modified
 		if modified.IsZero() {
-			modified = s.release.Date
+			modified = s.Release.Date
 		}
-		if err := writeList(filepath.Join(dir, listName(base+"InRelease")), s.signed, modified); err != nil {
+		if err := writeList(filepath.Join(dir, listName(base+"InRelease")), s.Signed, modified); err != nil {
 			return err
 		}
-		for _, ix := range s.indexes {
-			data, err := os.ReadFile(ix.path)
+		for _, ix := range s.Indexes {
+			data, err := os.ReadFile(ix.Path)
 			if err != nil {
 				return err
 			}
-			if err := writeList(filepath.Join(dir, listName(base+ix.name)), data, s.release.Date); err != nil {
+			if err := writeList(filepath.Join(dir, listName(base+ix.Name)), data, s.Release.Date); err != nil {
 				return err
 			}
 		}
@@ -77,12 +82,13 @@ func writeList(name string, data []byte, modified time.Time) error {
 	return os.Chtimes(name, modified, modified)
 }
 
-// extendedStates is apt's record of the packages that are there only because
-// others need them; apt-get autoremove goes by it.
-func extendedStates(res *resolution, native string) string {
+// ExtendedStates is apt's record of the packages that are there only because
+// others need them (var/lib/apt/extended_states); apt-get autoremove goes by it.
+// Packages of architecture "all" are noted with the native one.
+func ExtendedStates(res *resolve.Resolution, native string) string {
 	var b strings.Builder
-	for _, c := range res.all() {
-		if res.manual[c.Name] {
+	for _, c := range res.All() {
+		if res.Manual[c.Name] {
 			continue
 		}
 		arch := c.Arch

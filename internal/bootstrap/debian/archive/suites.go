@@ -1,11 +1,9 @@
-package debian
+package archive
 
 import (
 	"fmt"
 	"sort"
 	"strings"
-
-	"github.com/dib-builder/dib/internal/deb"
 )
 
 // releases are the names that Debian's archive knows its suites by: code names
@@ -70,26 +68,4 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// parseSourcesConf reads DIB_APT_SOURCES_CONF: lines "name:source line", which
-// become sources.list.d/name.list. Blank lines mean nothing.
-func parseSourcesConf(text string) ([]deb.Source, error) {
-	var all []deb.Source
-	for _, l := range strings.Split(text, "\n") {
-		l = strings.TrimSpace(l)
-		if l == "" {
-			continue
-		}
-		name, line, ok := strings.Cut(l, ":")
-		if !ok || strings.TrimSpace(name) == "" || strings.ContainsAny(name, "/ \t") {
-			return nil, fmt.Errorf("DIB_APT_SOURCES_CONF: %q is not of the form \"name:deb ADDRESS SUITE COMPONENT...\"", l)
-		}
-		s, err := deb.ParseSourceLines(line)
-		if err != nil {
-			return nil, fmt.Errorf("DIB_APT_SOURCES_CONF: source %q: %w", name, err)
-		}
-		all = append(all, s...)
-	}
-	return all, nil
 }

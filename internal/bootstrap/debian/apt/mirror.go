@@ -1,4 +1,4 @@
-package debian
+package apt
 
 import (
 	"context"
@@ -6,16 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
+	"github.com/dib-builder/dib/internal/bootstrap/debian/archive"
 	"github.com/dib-builder/dib/internal/command"
 )
 
-// mirrorsName is the file in the hooks directory that names the mirrors of the build.
-const mirrorsName = ".apt-mirrors"
+// MirrorsFile is the file in the hooks directory that names the mirrors of the build.
+const MirrorsFile = ".apt-mirrors"
 
 // swappedFile is the same inside the tree, for as long as its sources name the
 // mirrors: it travels with the tree when a later build takes that from its cache.
@@ -23,8 +26,14 @@ const swappedFile = "etc/apt/.dib-mirrors"
 
 // mirrorState is the content of both files.
 type mirrorState struct {
-	Mirrors Mirrors  `json:"mirrors"`         // official address -> mirror of the build
-	Files   []string `json:"files,omitempty"` // sources that were changed, relative to the tree
+	Mirrors archive.Mirrors `json:"mirrors"`         // official address -> mirror of the build
+	Files   []string        `json:"files,omitempty"` // sources that were changed, relative to the tree
+}
+
+// NoteMirrors writes the mirrors of the build to the file at name, where the
+// command apt-mirror looks for them.
+func NoteMirrors(name string, m archive.Mirrors) error {
+	return (&mirrorState{Mirrors: m}).write(name)
 }
 
 func (s *mirrorState) write(name string) error {
@@ -63,7 +72,7 @@ func MirrorMain(_ context.Context, stdio command.IO, args []string) int {
 	}
 	var err error
 	if args[0] == "swap" {
-		err = swapMirrors(filepath.Join(stdio.Getenv("TMP_HOOKS_PATH"), mirrorsName), args[1])
+		err = swapMirrors(filepath.Join(stdio.Getenv("TMP_HOOKS_PATH"), MirrorsFile), args[1])
 	} else {
 		err = restoreMirrors(args[1])
 	}
@@ -101,18 +110,18 @@ func swapMirrors(mapping, tree string) error {
 		if err != nil {
 			return err
 		}
-		if replaceAddresses(string(text), want.Mirrors.swapPairs(false)) != string(text) {
+		if replaceAddresses(string(text), swapPairs(want.Mirrors, false)) != string(text) {
 			changed[f] = true
 		}
 	}
 	if len(changed) == 0 {
 		return nil
 	}
-	state.Files = sortedKeys(changed)
+	state.Files = slices.Sorted(maps.Keys(changed))
 	if err := state.write(filepath.Join(tree, swappedFile)); err != nil {
 		return err
 	}
-	return rewrite(tree, state.Files, want.Mirrors.swapPairs(false))
+	return rewrite(tree, state.Files, swapPairs(want.Mirrors, false))
 }
 
 func restoreMirrors(tree string) error {
@@ -121,7 +130,7 @@ func restoreMirrors(tree string) error {
 	if err != nil {
 		return err
 	}
-	if err := rewrite(tree, state.Files, state.Mirrors.swapPairs(true)); err != nil {
+	if err := rewrite(tree, state.Files, swapPairs(state.Mirrors, true)); err != nil {
 		return err
 	}
 	if err := os.Remove(note); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -178,6 +187,31 @@ func sourceFiles(tree string) ([]string, error) {
 	}
 	sort.Strings(files)
 	return files, nil
+}
+
+// swapPairs lists old and new address in turn, for replaceAddresses, the
+// longest old address first: http://h/debian is the beginning of
+// http://h/debian-security.
+func swapPairs(m archive.Mirrors, invert bool) []string {
+	var pairs [][2]string
+	for official, fetch := range m {
+		if invert {
+			official, fetch = fetch, official
+		}
+		pairs = append(pairs, [2]string{official, fetch})
+	}
+	sort.Slice(pairs, func(i, j int) bool {
+		a, b := pairs[i][0], pairs[j][0]
+		if len(a) != len(b) {
+			return len(a) > len(b)
+		}
+		return a < b
+	})
+	var flat []string
+	for _, p := range pairs {
+		flat = append(flat, p[0], p[1])
+	}
+	return flat
 }
 
 // replaceAddresses replaces whole addresses, given in turn old and new: one

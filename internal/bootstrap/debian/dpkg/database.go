@@ -1,43 +1,62 @@
-package debian
+// Package dpkg works on the dpkg of a tree: it writes the database as
+// dpkg --unpack would leave it, and runs dpkg and maintainer scripts inside
+// the tree for what only they can do.
+package dpkg
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/dib-builder/dib/internal/deb"
 )
 
-// dpkgDir is dpkg's database inside a tree.
-const dpkgDir = "var/lib/dpkg"
+// databaseDir is dpkg's database inside a tree.
+const databaseDir = "var/lib/dpkg"
 
-// dpkgDB writes packages into dpkg's database as dpkg --unpack leaves them.
+// Unpacked is a package whose files are in the tree, or on their way to it, as
+// the database records it.
+type Unpacked struct {
+	deb.Package // as the index describes it
+
+	Control   *deb.Control
+	Files     []string          // absolute and clean paths of all members, in their order
+	Conffiles map[string]string // absolute path -> MD5 sum of the content, "" when the package has no such file
+	MD5Sums   string            // content of the md5sums file when the package brings none
+}
+
+// Script tells whether the package has the maintainer script, such as "preinst".
+func (u *Unpacked) Script(name string) bool {
+	_, ok := u.Control.Files[name]
+	return ok
+}
+
+// Database writes packages into dpkg's database as dpkg --unpack leaves them.
 // The formats are those of dpkg(1), deb-triggers(5) and dpkg's triggers
 // documentation; the info directory has format 1.
-type dpkgDB struct {
+type Database struct {
 	root     string
+	native   string          // architecture of the tree
 	statuses strings.Builder // stanzas not yet in the status file
 
 	interests map[string][]string // trigger -> lines of its interested packages
 	activated map[string]bool
 }
 
-func newDpkgDB(root string) *dpkgDB {
-	return &dpkgDB{root: root, interests: map[string][]string{}, activated: map[string]bool{}}
+func (db *Database) path(elem ...string) string {
+	return filepath.Join(append([]string{db.root, databaseDir}, elem...)...)
 }
 
-func (db *dpkgDB) path(elem ...string) string {
-	return filepath.Join(append([]string{db.root, dpkgDir}, elem...)...)
-}
-
-// create makes an empty database for one architecture.
-func (db *dpkgDB) create(arch string) error {
+// CreateDatabase makes an empty database for one architecture in the tree at root.
+func CreateDatabase(root, arch string) (*Database, error) {
+	db := &Database{root: root, native: arch, interests: map[string][]string{}, activated: map[string]bool{}}
 	for _, d := range []string{"", "alternatives", "info", "parts", "triggers", "updates"} {
 		if err := os.MkdirAll(db.path(d), 0o755); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for name, content := range map[string]string{
@@ -45,39 +64,55 @@ func (db *dpkgDB) create(arch string) error {
 		"arch": arch + "\n", "info/format": "1\n", "triggers/File": "", "triggers/Unincorp": "",
 	} {
 		if err := os.WriteFile(db.path(name), []byte(content), 0o644); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return db, nil
 }
 
 // infoName is the name of a package in the info directory and in lists of
 // packages: with its architecture where several may be installed side by side.
-func (c *candidate) infoName(native string) string {
-	if c.MultiArch != "same" {
-		return c.Name
+func infoName(p deb.Package, native string) string {
+	if p.MultiArch != "same" {
+		return p.Name
 	}
-	arch := c.Arch
-	if arch == "all" {
-		arch = native
+	return p.Name + ":" + installedArch(p, native)
+}
+
+// installedArch is the architecture of a package as installed: the tree's own
+// when it is for all.
+func installedArch(p deb.Package, native string) string {
+	if p.Arch == "all" {
+		return native
 	}
-	return c.Name + ":" + arch
+	return p.Arch
+}
+
+// Add registers a package as unpacked and notes its triggers. Its info files
+// are written at once, the rest by the next Flush. With keepConffiles its
+// configuration files have their final names already.
+func (db *Database) Add(u *Unpacked, keepConffiles bool) error {
+	if err := db.writeInfo(u); err != nil {
+		return fmt.Errorf("cannot register %s: %w", u.Name, err)
+	}
+	db.statuses.WriteString(unpackedStanza(u, keepConffiles))
+	return db.addTriggers(u)
 }
 
 // writeInfo writes the info files of a package: its list of files, its
 // maintainer scripts and what else its control part holds.
-func (db *dpkgDB) writeInfo(st *staged, native string) error {
-	base := db.path("info", st.pkg.infoName(native))
-	if err := os.WriteFile(base+".list", []byte(fileList(st.entries)), 0o644); err != nil {
+func (db *Database) writeInfo(u *Unpacked) error {
+	base := db.path("info", infoName(u.Package, db.native))
+	if err := os.WriteFile(base+".list", []byte(fileList(u.Files)), 0o644); err != nil {
 		return err
 	}
-	for name, f := range st.control.Files {
+	for name, f := range u.Control.Files {
 		if err := writeControlFile(base+"."+name, f); err != nil {
 			return err
 		}
 	}
-	if _, ok := st.control.Files["md5sums"]; !ok && st.md5sums != "" {
-		return os.WriteFile(base+".md5sums", []byte(st.md5sums), 0o644)
+	if _, ok := u.Control.Files["md5sums"]; !ok && u.MD5Sums != "" {
+		return os.WriteFile(base+".md5sums", []byte(u.MD5Sums), 0o644)
 	}
 	return nil
 }
@@ -95,14 +130,14 @@ func writeControlFile(name string, f deb.ControlFile) error {
 }
 
 // fileList is the content of a .list file: every path, the root as "/.".
-func fileList(entries []entry) string {
+func fileList(files []string) string {
 	var b strings.Builder
-	for _, e := range entries {
-		if e.path == "/" {
+	for _, f := range files {
+		if f == "/" {
 			b.WriteString("/.\n")
 			continue
 		}
-		b.WriteString(e.path)
+		b.WriteString(f)
 		b.WriteByte('\n')
 	}
 	return b.String()
@@ -112,23 +147,19 @@ func fileList(entries []entry) string {
 // not compared yet.
 const newConffile = "newconffile"
 
-// addUnpacked notes the status stanza of an unpacked package.
-func (db *dpkgDB) addUnpacked(st *staged, keepConffiles bool) {
-	db.statuses.WriteString(unpackedStanza(st, keepConffiles))
-}
-
-func unpackedStanza(st *staged, keepConffiles bool) string {
+// unpackedStanza is the status stanza of an unpacked package.
+func unpackedStanza(u *Unpacked, keepConffiles bool) string {
 	var b strings.Builder
-	for i, f := range st.control.Stanza {
+	for i, f := range u.Control.Stanza {
 		fmt.Fprintf(&b, "%s:%s\n", f.Name, spaced(f.Value))
 		if i == 0 {
 			b.WriteString("Status: install ok unpacked\n")
 		}
 	}
-	if len(st.conffiles) > 0 {
+	if len(u.Conffiles) > 0 {
 		b.WriteString("Conffiles:\n")
-		for _, p := range st.control.Conffiles() {
-			sum := st.conffiles[p]
+		for _, p := range u.Control.Conffiles() {
+			sum := u.Conffiles[p]
 			if sum == "" {
 				continue // declared, but not in the package
 			}
@@ -153,12 +184,12 @@ func spaced(value string) string {
 
 // addTriggers notes which triggers a package is interested in and which it
 // activates by being unpacked.
-func (db *dpkgDB) addTriggers(st *staged, native string) error {
-	interests, activates, err := parseTriggers(string(st.control.Files["triggers"].Data))
+func (db *Database) addTriggers(u *Unpacked) error {
+	interests, activates, err := parseTriggers(string(u.Control.Files["triggers"].Data))
 	if err != nil {
-		return fmt.Errorf("package %s: triggers file: %w", st.pkg.Name, err)
+		return fmt.Errorf("package %s: triggers file: %w", u.Name, err)
 	}
-	name := st.pkg.infoName(native)
+	name := infoName(u.Package, db.native)
 	for _, t := range interests {
 		line := name
 		if t.noAwait {
@@ -169,8 +200,8 @@ func (db *dpkgDB) addTriggers(st *staged, native string) error {
 	for _, t := range activates {
 		db.activated[t] = true
 	}
-	for _, e := range st.entries {
-		for dir := e.path; dir != "/"; dir = path.Dir(dir) {
+	for _, f := range u.Files {
+		for dir := f; dir != "/"; dir = path.Dir(dir) {
 			if len(db.interests[dir]) > 0 {
 				db.activated[dir] = true
 			}
@@ -179,46 +210,16 @@ func (db *dpkgDB) addTriggers(st *staged, native string) error {
 	return nil
 }
 
-type interest struct {
-	name    string
-	noAwait bool
-}
-
-// parseTriggers reads a triggers control file (deb-triggers(5)).
-func parseTriggers(text string) (interests []interest, activates []string, err error) {
-	for _, l := range strings.Split(text, "\n") {
-		l, _, _ = strings.Cut(l, "#")
-		f := strings.Fields(l)
-		if len(f) == 0 {
-			continue
-		}
-		if len(f) != 2 || strings.Trim(f[1], "/") == "" {
-			return nil, nil, fmt.Errorf("%q is not a directive and a trigger", l)
-		}
-		switch f[0] {
-		case "interest", "interest-await":
-			interests = append(interests, interest{name: f[1]})
-		case "interest-noawait":
-			interests = append(interests, interest{name: f[1], noAwait: true})
-		case "activate", "activate-await", "activate-noawait":
-			activates = append(activates, f[1])
-		default:
-			return nil, nil, fmt.Errorf("unknown directive %q", f[0])
-		}
-	}
-	return interests, activates, nil
-}
-
-// flush writes what was noted to disk. Activations become entries that dpkg
+// Flush writes what was noted to disk. Activations become entries that dpkg
 // takes up in its next run; those of packages that are not configured yet it
 // drops by itself, as their configuration covers them.
-func (db *dpkgDB) flush() error {
+func (db *Database) Flush() error {
 	if err := appendFile(db.path("status"), db.statuses.String()); err != nil {
 		return err
 	}
 	db.statuses.Reset()
 	var fileTriggers strings.Builder
-	for _, t := range sortedKeys(db.interests) {
+	for _, t := range slices.Sorted(maps.Keys(db.interests)) {
 		if strings.HasPrefix(t, "/") {
 			for _, line := range db.interests[t] {
 				fmt.Fprintf(&fileTriggers, "%s %s\n", t, line)
@@ -236,7 +237,7 @@ func (db *dpkgDB) flush() error {
 		return err
 	}
 	var pending strings.Builder
-	for _, t := range sortedKeys(db.activated) {
+	for _, t := range slices.Sorted(maps.Keys(db.activated)) {
 		if len(db.interests[t]) > 0 {
 			fmt.Fprintf(&pending, "%s -\n", t)
 		}
@@ -255,13 +256,4 @@ func appendFile(name, text string) error {
 		err = cerr
 	}
 	return err
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	return keys
 }

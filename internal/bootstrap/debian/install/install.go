@@ -1,4 +1,6 @@
-package debian
+// Package install brings chosen packages into a tree: fetches, unpacks and
+// configures them, as much of it side by side as dependencies allow.
+package install
 
 import (
 	"context"
@@ -9,9 +11,13 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dib-builder/dib/internal/bootstrap/debian/dpkg"
+	"github.com/dib-builder/dib/internal/bootstrap/debian/resolve"
+	"github.com/dib-builder/dib/internal/bootstrap/debian/unpack"
 	"github.com/dib-builder/dib/internal/event"
 	"github.com/dib-builder/dib/internal/fetch"
 )
@@ -24,42 +30,45 @@ const stagingDir = ".dib-staging"
 // saying so, as they are essential: users and groups, awk, the directories.
 var first = []string{"base-passwd", "mawk", "base-files"}
 
-// installer brings a resolution into a tree.
-type installer struct {
-	root     string
-	arch     string
-	codename string
-	res      *resolution
-	client   *fetch.Client
-	stager   *stager
-	chroot   *chroot
-	events   event.Sink
+// Installer brings a resolution into a tree. All exported fields are needed.
+type Installer struct {
+	Root       string // the tree, an empty directory
+	Arch       string // Debian architecture of the tree
+	Codename   string // of the release
+	Resolution *resolve.Resolution
+	Fetch      *fetch.Client
+	Cache      string    // directory for the decompressed content of packages
+	Epoch      time.Time // SOURCE_DATE_EPOCH of what runs in the tree
+	Events     event.Sink
 
-	db     *dpkgDB
-	placer *placer
+	db     *dpkg.Database
+	chroot *dpkg.Chroot
+	placer *unpack.Placer
 	units  []*unit
 }
 
 // unit is one package on its way: ready is closed when staged is set.
 type unit struct {
-	pkg    *candidate
-	staged *staged
+	pkg    *resolve.Candidate
+	staged *unpack.Staged
 	ready  chan struct{}
 }
 
-// install fetches, unpacks and configures all packages. Fetching and unpacking
-// to the staging directory run beside the configuration of the base.
-func (in *installer) install(ctx context.Context) (err error) {
-	staging := filepath.Join(in.root, stagingDir)
+// Install fetches, unpacks and configures all packages. Fetching and unpacking
+// to the staging directory run beside the configuration of the base. It needs
+// the right to mount; what it mounts is gone when it returns.
+func (in *Installer) Install(ctx context.Context) (err error) {
+	staging := filepath.Join(in.Root, stagingDir)
 	if err := os.MkdirAll(staging, 0o700); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(staging)) }()
-	for _, c := range in.res.all() {
+	for _, c := range in.Resolution.All() {
 		in.units = append(in.units, &unit{pkg: c, ready: make(chan struct{})})
 	}
-	in.db, in.placer = newDpkgDB(in.root), newPlacer(in.root)
-	if err := in.db.create(in.arch); err != nil {
+	in.placer = unpack.NewPlacer(in.Root)
+	in.chroot = &dpkg.Chroot{Root: in.Root, Arch: in.Arch, Epoch: in.Epoch, Events: in.Events}
+	if in.db, err = dpkg.CreateDatabase(in.Root, in.Arch); err != nil {
 		return fmt.Errorf("cannot create dpkg's database: %w", err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -70,11 +79,11 @@ func (in *installer) install(ctx context.Context) (err error) {
 
 // stageAll downloads every package and unpacks each, as it comes in, to the
 // staging directory.
-func (in *installer) stageAll(ctx context.Context, staging string) error {
+func (in *Installer) stageAll(ctx context.Context, staging string) error {
 	blobs := make([]fetch.Blob, len(in.units))
 	for i, u := range in.units {
 		blobs[i] = fetch.Blob{
-			URLs: []string{u.pkg.suite.fetchURI + "/" + u.pkg.Filename}, SHA256: u.pkg.SHA256, Size: u.pkg.Size,
+			URLs: []string{u.pkg.Archive + "/" + u.pkg.Filename}, SHA256: u.pkg.SHA256, Size: u.pkg.Size,
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -82,19 +91,20 @@ func (in *installer) stageAll(ctx context.Context, staging string) error {
 	paths := make([]string, len(blobs))
 	g.Go(func() error {
 		defer close(arrived)
-		return in.client.All(ctx, "packages", blobs, func(i int, path string) error {
+		return in.Fetch.All(ctx, "packages", blobs, func(i int, path string) error {
 			paths[i] = path
 			arrived <- i
 			return nil
 		})
 	})
+	stager := &unpack.Stager{Cache: in.Cache}
 	var mu sync.Mutex
 	done := 0
 	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
 			for i := range arrived {
 				u := in.units[i]
-				st, err := in.stager.stage(ctx, u.pkg, paths[i], filepath.Join(staging, strconv.Itoa(i)))
+				st, err := stager.Stage(ctx, u.pkg, paths[i], filepath.Join(staging, strconv.Itoa(i)))
 				if err != nil {
 					return err
 				}
@@ -102,7 +112,7 @@ func (in *installer) stageAll(ctx context.Context, staging string) error {
 				close(u.ready)
 				mu.Lock()
 				done++
-				in.events.Emit(event.Event{Kind: event.Progress, Step: "unpack", Done: int64(done), Total: int64(len(in.units)), Unit: "items"})
+				in.Events.Emit(event.Event{Kind: event.Progress, Step: "unpack", Done: int64(done), Total: int64(len(in.units)), Unit: "items"})
 				mu.Unlock()
 			}
 			return nil
@@ -125,19 +135,19 @@ func wait(ctx context.Context, units []*unit) error {
 
 // configureAll puts the packages in place and has dpkg configure them, the
 // base first: the scripts of all others may rely on it.
-func (in *installer) configureAll(ctx context.Context) (err error) {
-	base, rest := in.units[:len(in.res.base)], in.units[len(in.res.base):]
+func (in *Installer) configureAll(ctx context.Context) (err error) {
+	base, rest := in.units[:len(in.Resolution.Base)], in.units[len(in.Resolution.Base):]
 	if err := wait(ctx, base); err != nil {
 		return err
 	}
 	if err := in.unpackBase(base); err != nil {
 		return err
 	}
-	if err := in.chroot.mount(); err != nil {
+	if err := in.chroot.Mount(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.chroot.unmount()) }()
-	allow, err := in.chroot.forbidDaemons()
+	defer func() { err = errors.Join(err, in.chroot.Unmount()) }()
+	allow, err := in.chroot.ForbidDaemons()
 	if err != nil {
 		return err
 	}
@@ -145,7 +155,7 @@ func (in *installer) configureAll(ctx context.Context) (err error) {
 	if err := in.configureBase(ctx, base); err != nil {
 		return err
 	}
-	if err := in.chroot.deferInitramfs(in.db); err != nil {
+	if err := in.chroot.DeferInitramfs(in.db); err != nil {
 		return err
 	}
 	if err := wait(ctx, rest); err != nil {
@@ -156,19 +166,39 @@ func (in *installer) configureAll(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return in.chroot.dpkg(ctx, "--audit")
+	return in.chroot.Run(ctx, "--audit")
+}
+
+// batches cuts staged units into those to be unpacked and configured together.
+func batches(units []*unit) [][]*unit {
+	byPackage := map[*resolve.Candidate]*unit{}
+	packages := make([]*resolve.Candidate, len(units))
+	for i, u := range units {
+		byPackage[u.pkg], packages[i] = u, u.pkg
+	}
+	var groups [][]*unit
+	for _, batch := range resolve.Batches(packages, func(c *resolve.Candidate) bool { return byPackage[c].staged.Script("preinst") }) {
+		var group []*unit
+		for _, c := range batch {
+			group = append(group, byPackage[c])
+		}
+		groups = append(groups, group)
+	}
+	return groups
 }
 
 // step reports a piece of work.
-func (in *installer) step(name string, work func() error) error {
-	return step(in.events, name, work)
+func (in *Installer) step(name string, work func() error) error {
+	in.Events.Emit(event.Event{Kind: event.StepStart, Step: name})
+	defer in.Events.Emit(event.Event{Kind: event.StepEnd, Step: name})
+	return work()
 }
 
-func (in *installer) unpackBase(base []*unit) error {
-	if err := mergeUsr(in.root, mergedUsr(in.arch, in.codename)); err != nil {
+func (in *Installer) unpackBase(base []*unit) error {
+	if err := mergeUsr(in.Root, mergedUsr(in.Arch, in.Codename)); err != nil {
 		return fmt.Errorf("cannot prepare the root directory: %w", err)
 	}
-	if err := in.placer.refresh(); err != nil {
+	if err := in.placer.Refresh(); err != nil {
 		return err
 	}
 	for _, u := range base {
@@ -176,10 +206,10 @@ func (in *installer) unpackBase(base []*unit) error {
 			return err
 		}
 	}
-	if err := in.db.flush(); err != nil {
+	if err := in.db.Flush(); err != nil {
 		return err
 	}
-	return seedBase(in.root)
+	return seedBase(in.Root)
 }
 
 // seedBase makes links that the first scripts need before the packages whose
@@ -201,23 +231,19 @@ func seedBase(root string) error {
 }
 
 // unpack puts one staged package in place and into dpkg's database.
-func (in *installer) unpack(u *unit, keepConffiles bool) error {
-	if err := in.placer.place(u.staged, keepConffiles); err != nil {
+func (in *Installer) unpack(u *unit, keepConffiles bool) error {
+	if err := in.placer.Place(u.staged, keepConffiles); err != nil {
 		return err
 	}
-	if err := in.db.writeInfo(u.staged, in.arch); err != nil {
-		return fmt.Errorf("cannot register %s: %w", u.pkg.Name, err)
-	}
-	in.db.addUnpacked(u.staged, keepConffiles)
-	return in.db.addTriggers(u.staged, in.arch)
+	return in.db.Add(&u.staged.Unpacked, keepConffiles)
 }
 
 // configureBase runs the preinst scripts of the base, which could not run
 // before there was anything to run them with, and configures it.
-func (in *installer) configureBase(ctx context.Context, base []*unit) error {
+func (in *Installer) configureBase(ctx context.Context, base []*unit) error {
 	return in.step("configure base", func() error {
 		for _, u := range inOrder(base, first) {
-			if err := in.chroot.preinst(ctx, u.staged, in.arch, in.dpkgVersion()); err != nil {
+			if err := in.chroot.Preinst(ctx, &u.staged.Unpacked, in.dpkgVersion()); err != nil {
 				return err
 			}
 		}
@@ -226,11 +252,11 @@ func (in *installer) configureBase(ctx context.Context, base []*unit) error {
 				continue
 			}
 			// The rest of the base is there, only not configured.
-			if err := in.chroot.dpkg(ctx, "--force-depends", "--configure", name); err != nil {
+			if err := in.chroot.Run(ctx, "--force-depends", "--configure", name); err != nil {
 				return fmt.Errorf("cannot configure %s: %w", name, err)
 			}
 		}
-		if err := in.chroot.dpkg(ctx, "--configure", "-a"); err != nil {
+		if err := in.chroot.Run(ctx, "--configure", "-a"); err != nil {
 			return fmt.Errorf("cannot configure the essential packages: %w", err)
 		}
 		return nil
@@ -238,7 +264,7 @@ func (in *installer) configureBase(ctx context.Context, base []*unit) error {
 }
 
 // dpkgVersion is the version of the dpkg being installed, which scripts ask for.
-func (in *installer) dpkgVersion() string {
+func (in *Installer) dpkgVersion() string {
 	for _, u := range in.units {
 		if u.pkg.Name == "dpkg" {
 			return u.pkg.Version
@@ -249,10 +275,10 @@ func (in *installer) dpkgVersion() string {
 
 // installBatch unpacks packages, each after its preinst script, and has dpkg
 // configure them and what is still unconfigured.
-func (in *installer) installBatch(ctx context.Context, batch []*unit) error {
+func (in *Installer) installBatch(ctx context.Context, batch []*unit) error {
 	err := in.step("unpack", func() error {
 		for _, u := range batch {
-			if _, ok := u.staged.control.Files["preinst"]; ok {
+			if u.staged.Script("preinst") {
 				if err := in.preinst(ctx, u); err != nil {
 					return err
 				}
@@ -261,13 +287,13 @@ func (in *installer) installBatch(ctx context.Context, batch []*unit) error {
 				return err
 			}
 		}
-		return in.db.flush()
+		return in.db.Flush()
 	})
 	if err != nil {
 		return err
 	}
 	return in.step("configure", func() error {
-		if err := in.chroot.dpkg(ctx, "--configure", "-a"); err != nil {
+		if err := in.chroot.Run(ctx, "--configure", "-a"); err != nil {
 			return fmt.Errorf("cannot configure the packages: %w", err)
 		}
 		return nil
@@ -276,14 +302,14 @@ func (in *installer) installBatch(ctx context.Context, batch []*unit) error {
 
 // preinst runs a script before its package's files are in place. Scripts look
 // at dpkg's database and change the tree, so both are brought up to date.
-func (in *installer) preinst(ctx context.Context, u *unit) error {
-	if err := in.db.flush(); err != nil {
+func (in *Installer) preinst(ctx context.Context, u *unit) error {
+	if err := in.db.Flush(); err != nil {
 		return err
 	}
-	if err := in.chroot.preinst(ctx, u.staged, in.arch, in.dpkgVersion()); err != nil {
+	if err := in.chroot.Preinst(ctx, &u.staged.Unpacked, in.dpkgVersion()); err != nil {
 		return err
 	}
-	return in.placer.refresh()
+	return in.placer.Refresh()
 }
 
 // inOrder moves the named units to the front, in the order of the names.

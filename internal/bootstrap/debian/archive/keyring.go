@@ -1,4 +1,4 @@
-package debian
+package archive
 
 import (
 	"bytes"
@@ -32,9 +32,9 @@ func (e *SignatureError) Error() string {
 
 func (e *SignatureError) Unwrap() error { return e.Reason }
 
-// loadKeyring reads a keyring, binary or armoured; an empty name means the
+// LoadKeyring reads a keyring, binary or armoured; an empty name means the
 // built-in keys of the Debian archive.
-func loadKeyring(name string) (openpgp.EntityList, error) {
+func LoadKeyring(name string) (openpgp.EntityList, error) {
 	if name != "" {
 		data, err := os.ReadFile(name)
 		if err != nil {

@@ -1,4 +1,4 @@
-package debian
+package unpack
 
 import (
 	"archive/tar"
@@ -12,94 +12,74 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dib-builder/dib/internal/bootstrap/debian/dpkg"
+	"github.com/dib-builder/dib/internal/bootstrap/debian/resolve"
 	"github.com/dib-builder/dib/internal/deb"
 )
 
-// placer moves staged packages into a tree the way dpkg does: it follows the
+// Placer moves staged packages into a tree the way dpkg does: it follows the
 // tree's own symbolic links (as a chroot would see them), leaves directories
 // that exist alone, honours diversions, and refuses to let one package
 // overwrite another's file unless it Replaces it.
-type placer struct {
+type Placer struct {
 	root       string
-	diversions []diversion
-	dirs       map[string]string     // directory in the tree -> real directory, as far as known
-	owner      map[string]*candidate // real path -> the package that brought it
+	diversions []dpkg.Diversion
+	dirs       map[string]string             // directory in the tree -> real directory, as far as known
+	owner      map[string]*resolve.Candidate // real path -> the package that brought it
 }
 
-// diversion is one entry of dpkg's diversions database: other packages than
-// by (":" for the administrator) have their from placed at to.
-type diversion struct{ from, to, by string }
-
-func newPlacer(root string) *placer {
-	return &placer{root: root, dirs: map[string]string{}, owner: map[string]*candidate{}}
+// NewPlacer makes a Placer for the tree at root that knows of no diversions yet.
+func NewPlacer(root string) *Placer {
+	return &Placer{root: root, dirs: map[string]string{}, owner: map[string]*resolve.Candidate{}}
 }
 
-// refresh forgets what maintainer scripts may have changed.
-func (p *placer) refresh() error {
+// Refresh forgets what maintainer scripts may have changed.
+func (p *Placer) Refresh() error {
 	p.dirs = map[string]string{}
-	data, err := os.ReadFile(filepath.Join(p.root, "var/lib/dpkg/diversions"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	p.diversions, err = parseDiversions(string(data))
+	var err error
+	p.diversions, err = dpkg.Diversions(p.root)
 	return err
 }
 
-// parseDiversions reads dpkg's diversions database: three lines an entry.
-func parseDiversions(text string) ([]diversion, error) {
-	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	if text == "" {
-		return nil, nil
-	}
-	if len(lines)%3 != 0 {
-		return nil, fmt.Errorf("cannot read the diversions of dpkg: %d lines are not a multiple of three", len(lines))
-	}
-	var all []diversion
-	for i := 0; i < len(lines); i += 3 {
-		all = append(all, diversion{lines[i], lines[i+1], lines[i+2]})
-	}
-	return all, nil
-}
-
 // diverted is where pkg's file of this path goes.
-func (p *placer) diverted(name, pkg string) string {
+func (p *Placer) diverted(name, pkg string) string {
 	for _, d := range p.diversions {
-		if d.from == name && d.by != pkg {
-			return d.to
+		if d.From == name && d.By != pkg {
+			return d.To
 		}
 	}
 	return name
 }
 
-// place moves all files of a package into the tree. With keepConffiles,
+// Place moves all files of a package into the tree. With keepConffiles,
 // configuration files get their final name at once; otherwise that of a new
 // version (.dpkg-new), which dpkg looks at when it configures the package.
-func (p *placer) place(st *staged, keepConffiles bool) error {
+func (p *Placer) Place(st *Staged, keepConffiles bool) error {
 	placed := map[string]string{} // path in the package -> real path
 	for i := range st.entries {
 		e := &st.entries[i]
 		if err := p.entry(st, e, placed, keepConffiles); err != nil {
-			return fmt.Errorf("cannot unpack %s: %s: %w", st.pkg.Name, e.path, err)
+			return fmt.Errorf("cannot unpack %s: %s: %w", st.Name, e.path, err)
 		}
 	}
 	return nil
 }
 
-func (p *placer) entry(st *staged, e *entry, placed map[string]string, keepConffiles bool) error {
+func (p *Placer) entry(st *Staged, e *entry, placed map[string]string, keepConffiles bool) error {
 	if e.kind == tar.TypeDir {
 		_, err := p.dir(e.path, e, 0)
 		return err
 	}
-	name := p.diverted(e.path, st.pkg.Name)
+	name := p.diverted(e.path, st.Name)
 	dir, err := p.dir(path.Dir(name), nil, 0)
 	if err != nil {
 		return err
 	}
 	real := filepath.Join(dir, path.Base(name))
-	if err := p.claim(real, st.pkg); err != nil {
+	if err := p.claim(real, st.candidate); err != nil {
 		return err
 	}
-	if _, isConf := st.conffiles[e.path]; isConf && !keepConffiles {
+	if _, isConf := st.Conffiles[e.path]; isConf && !keepConffiles {
 		real += ".dpkg-new"
 	}
 	placed[e.path] = real
@@ -153,7 +133,7 @@ func replace(name string, create func(tmp string) error) error {
 }
 
 // claim records that pkg brings the file, or says whose it is.
-func (p *placer) claim(real string, pkg *candidate) error {
+func (p *Placer) claim(real string, pkg *resolve.Candidate) error {
 	old := p.owner[real]
 	if old != nil && old != pkg {
 		replaces, err := deb.ParseRelations(pkg.Replaces)
@@ -162,7 +142,7 @@ func (p *placer) claim(real string, pkg *candidate) error {
 		}
 		allowed := false
 		for _, d := range replaces {
-			allowed = allowed || old.satisfies(d[0])
+			allowed = allowed || old.Satisfies(d[0])
 		}
 		if !allowed {
 			return fmt.Errorf("the file belongs to %s, which %s does not replace", old.Name, pkg.Name)
@@ -177,7 +157,7 @@ const maxLinks = 40
 
 // dir returns the real directory of a directory in the tree, making what is
 // missing: with e's attributes when e is given, otherwise 0755 of root.
-func (p *placer) dir(name string, e *entry, links int) (string, error) {
+func (p *Placer) dir(name string, e *entry, links int) (string, error) {
 	if real, ok := p.dirs[name]; ok {
 		return real, nil
 	}
@@ -231,6 +211,6 @@ func (p *placer) dir(name string, e *entry, links int) (string, error) {
 }
 
 // virtual is the path inside the tree of a real directory.
-func (p *placer) virtual(real string) string {
+func (p *Placer) virtual(real string) string {
 	return path.Clean("/" + strings.TrimPrefix(real, p.root))
 }

@@ -1,4 +1,4 @@
-package debian
+package archive
 
 import (
 	"fmt"
@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"sort"
 	"strings"
 
 	"github.com/dib-builder/dib/internal/deb"
@@ -32,36 +31,11 @@ func (m Mirrors) Fetch(uri string) string {
 	return uri
 }
 
-// swapPairs lists old and new address in turn, for strings.NewReplacer, the
-// longest old address first: http://h/debian is the beginning of
-// http://h/debian-security.
-func (m Mirrors) swapPairs(invert bool) []string {
-	var pairs [][2]string
-	for official, fetch := range m {
-		if invert {
-			official, fetch = fetch, official
-		}
-		pairs = append(pairs, [2]string{official, fetch})
-	}
-	sort.Slice(pairs, func(i, j int) bool {
-		a, b := pairs[i][0], pairs[j][0]
-		if len(a) != len(b) {
-			return len(a) > len(b)
-		}
-		return a < b
-	})
-	var flat []string
-	for _, p := range pairs {
-		flat = append(flat, p[0], p[1])
-	}
-	return flat
-}
-
-// chooseMirrors finds the mirror that the host's own sources name for the
+// ChooseMirrors finds the mirror that the host's own sources name for the
 // Debian archive and for its security archive. Only addresses that the user
 // did not choose are redirected: archive and security say whether the official
 // host is there by default.
-func chooseMirrors(host []deb.Source, archive, security bool) Mirrors {
+func ChooseMirrors(host []deb.Source, archive, security bool) Mirrors {
 	m := Mirrors{}
 	for _, s := range host {
 		for _, suite := range s.Suites {
@@ -103,9 +77,9 @@ func debianArchive(uri, suite string, components []string) string {
 	return ""
 }
 
-// hostSources reads the apt sources below root's /etc/apt. A file that cannot
+// HostSources reads the apt sources below root's /etc/apt. A file that cannot
 // be read or understood is a warning: it is the host's, not the build's.
-func hostSources(root string, events event.Sink) []deb.Source {
+func HostSources(root string, events event.Sink) []deb.Source {
 	var files []string
 	files = append(files, filepath.Join(root, "etc/apt/sources.list"))
 	for _, pattern := range []string{"*.list", "*.sources"} {

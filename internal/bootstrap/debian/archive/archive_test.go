@@ -1,4 +1,4 @@
-package debian
+package archive
 
 import (
 	"bytes"
@@ -37,7 +37,7 @@ func TestBuiltInKeysAreThePublishedOnes(t *testing.T) {
 		"5E04A1E3223A19A20706E20F9904613D4CCE68C6": "13 security",
 		"41587F7DB8C774BCCF131416762F67A0B2C39DE4": "13 release",
 	}
-	keys, err := loadKeyring("")
+	keys, err := LoadKeyring("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestVerifyInRelease(t *testing.T) {
 
 func FuzzVerifyInRelease(f *testing.F) {
 	f.Add([]byte("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\nx\n-----BEGIN PGP SIGNATURE-----\n\nwsB=\n-----END PGP SIGNATURE-----\n"))
-	keys, err := loadKeyring("")
+	keys, err := LoadKeyring("")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestLoadKeyring(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		keys, err := loadKeyring(file)
+		keys, err := LoadKeyring(file)
 		if err != nil || len(keys) != 1 || !bytes.Equal(keys[0].PrimaryKey.Fingerprint, k.PrimaryKey.Fingerprint) {
 			t.Errorf("%s: %v, %v", name, keys, err)
 		}
@@ -158,7 +158,7 @@ func TestLoadKeyring(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range []string{empty, empty + "-missing"} {
-		if _, err := loadKeyring(file); err == nil {
+		if _, err := LoadKeyring(file); err == nil {
 			t.Errorf("%s: no error", file)
 		}
 	}
@@ -206,15 +206,15 @@ func newRepository(t *testing.T, packages []debtest.Package, release func(string
 	return r
 }
 
-func (r *repository) archive(t *testing.T, dir string, offline bool) *archive {
+func (r *repository) client(t *testing.T, dir string, offline bool) *Client {
 	t.Helper()
 	client, err := fetch.New(fetch.Options{Dir: dir, Offline: offline, Retries: -1, Stall: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &archive{
-		client: client, keys: openpgp.EntityList{r.key}, arch: "amd64", checkValidUntil: true,
-		mirrors: Mirrors{OfficialArchive: r.url}, now: func() time.Time { return now }, events: event.Discard,
+	return &Client{
+		Fetch: client, Keys: openpgp.EntityList{r.key}, Arch: "amd64", CheckValidUntil: true,
+		Mirrors: Mirrors{OfficialArchive: r.url}, Now: func() time.Time { return now }, Events: event.Discard,
 	}
 }
 
@@ -226,38 +226,24 @@ func TestLoadSuite(t *testing.T) {
 	r := newRepository(t, []debtest.Package{simplePackage("hello", "")}, nil)
 	dir := t.TempDir()
 	for _, offline := range []bool{false, true} {
-		a := r.archive(t, dir, offline)
-		suites, err := a.load(t.Context(), source("trixie"))
+		a := r.client(t, dir, offline)
+		suites, err := a.Load(t.Context(), source("trixie"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := suites[0]
-		if s.uri != OfficialArchive || s.fetchURI != r.url || s.release.Codename != "trixie" || len(s.indexes) != 1 {
+		if s.uri != OfficialArchive || s.FetchURI != r.url || s.Release.Codename != "trixie" || len(s.Indexes) != 1 {
 			t.Errorf("%+v", s)
 		}
-		res, err := chooseFrom(t, suites, "hello")
-		if err != nil || len(res.rest) != 1 || res.rest[0].Name != "hello" {
-			t.Errorf("%+v, %v", res, err)
+		data, err := os.ReadFile(s.Indexes[0].Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packages, err := deb.ParseIndex(string(data))
+		if err != nil || len(packages) != 1 || packages[0].Name != "hello" {
+			t.Errorf("%+v, %v", packages, err)
 		}
 	}
-}
-
-// chooseFrom resolves names alone, without the packages that every image needs.
-func chooseFrom(t *testing.T, suites []*suite, names ...string) (*resolution, error) {
-	t.Helper()
-	data, err := os.ReadFile(suites[0].indexes[0].path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	packages, err := deb.ParseIndex(string(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := newUniverse(suites[:1], [][]deb.Package{packages}, "amd64")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resolve(u, names, nil)
 }
 
 func simplePackage(name, more string) debtest.Package {
@@ -271,12 +257,12 @@ func TestLoadRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		release func(string) string
 		suite   string
-		change  func(*archive, *repository)
+		change  func(*Client, *repository)
 		is      func(error) bool
 		says    string
 	}{
 		"wrong key": {
-			change: func(a *archive, r *repository) { a.keys = openpgp.EntityList{newKey(t)} },
+			change: func(a *Client, r *repository) { a.Keys = openpgp.EntityList{newKey(t)} },
 			is:     func(err error) bool { var e *SignatureError; return errors.As(err, &e) },
 			says:   "DIB_APT_KEYRING",
 		},
@@ -292,31 +278,31 @@ func TestLoadRefuses(t *testing.T) {
 		},
 		"other suite": {release: replace("Suite: stable\nCodename: trixie", "Suite: stable\nCodename: forky"), says: `describes suite "stable" (forky)`},
 		"no such architecture": {
-			change: func(a *archive, r *repository) { a.arch = "sparc" }, says: "its architectures: all amd64",
+			change: func(a *Client, r *repository) { a.Arch = "sparc" }, says: "its architectures: all amd64",
 		},
 		"index changed": {
-			change: func(a *archive, r *repository) {
+			change: func(a *Client, r *repository) {
 				r.files["dists/trixie/main/binary-amd64/Packages.xz"][20] ^= 1
 			},
 			is:   func(err error) bool { var e *fetch.MismatchError; return errors.As(err, &e) && e.What == "sha256" },
 			says: "Packages.xz",
 		},
 		"index too long": {
-			change: func(a *archive, r *repository) {
+			change: func(a *Client, r *repository) {
 				const f = "dists/trixie/main/binary-amd64/Packages.xz"
 				r.files[f] = append(r.files[f], 0)
 			},
 			is: func(err error) bool { var e *fetch.MismatchError; return errors.As(err, &e) && e.What == "size" },
 		},
 		"index missing": {
-			change: func(a *archive, r *repository) { delete(r.files, "dists/trixie/main/binary-amd64/Packages.xz") },
+			change: func(a *Client, r *repository) { delete(r.files, "dists/trixie/main/binary-amd64/Packages.xz") },
 			is:     func(err error) bool { var e *fetch.StatusError; return errors.As(err, &e) && e.Code == 404 },
 			says:   "main/binary-amd64/Packages",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRepository(t, []debtest.Package{simplePackage("hello", "")}, c.release)
-			a := r.archive(t, t.TempDir(), false)
+			a := r.client(t, t.TempDir(), false)
 			if c.change != nil {
 				c.change(a, r)
 			}
@@ -324,7 +310,7 @@ func TestLoadRefuses(t *testing.T) {
 			if suite == "" {
 				suite = "trixie"
 			}
-			_, err := a.load(t.Context(), source(suite))
+			_, err := a.Load(t.Context(), source(suite))
 			if err == nil || !strings.Contains(err.Error(), c.says) || c.is != nil && !c.is(err) {
 				t.Errorf("%v, want %q", err, c.says)
 			}
@@ -334,32 +320,32 @@ func TestLoadRefuses(t *testing.T) {
 
 func TestExpiredOnPurpose(t *testing.T) {
 	r := newRepository(t, nil, func(s string) string { return strings.Replace(s, "28 Nov", "22 Nov", 1) })
-	a := r.archive(t, t.TempDir(), false)
-	a.checkValidUntil = false
-	if _, err := a.load(t.Context(), source("trixie")); err != nil {
+	a := r.client(t, t.TempDir(), false)
+	a.CheckValidUntil = false
+	if _, err := a.Load(t.Context(), source("trixie")); err != nil {
 		t.Error(err)
 	}
-	a.checkValidUntil = true
+	a.CheckValidUntil = true
 	s := source("trixie")
 	s[0].IgnoreValidUntil = true
-	if _, err := a.load(t.Context(), s); err != nil {
+	if _, err := a.Load(t.Context(), s); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestTrustedSource(t *testing.T) {
 	r := newRepository(t, nil, nil)
-	a := r.archive(t, t.TempDir(), false)
-	a.keys = openpgp.EntityList{newKey(t)}
+	a := r.client(t, t.TempDir(), false)
+	a.Keys = openpgp.EntityList{newKey(t)}
 	warnings := 0
-	a.events = event.SinkFunc(func(e event.Event) {
+	a.Events = event.SinkFunc(func(e event.Event) {
 		if e.Kind == event.Warning {
 			warnings++
 		}
 	})
 	s := source("trixie")
 	s[0].Trusted = true
-	if _, err := a.load(t.Context(), s); err != nil || warnings != 1 {
+	if _, err := a.Load(t.Context(), s); err != nil || warnings != 1 {
 		t.Errorf("%v, %d warnings", err, warnings)
 	}
 }

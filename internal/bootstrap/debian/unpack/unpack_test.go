@@ -1,4 +1,4 @@
-package debian
+package unpack
 
 import (
 	"archive/tar"
@@ -8,13 +8,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dib-builder/dib/internal/bootstrap/debian/dpkg"
+	"github.com/dib-builder/dib/internal/bootstrap/debian/resolve"
 	"github.com/dib-builder/dib/internal/deb"
 	"github.com/dib-builder/dib/internal/deb/debtest"
 )
 
 // stagePackage stages a package twice, from the .deb and from the copy kept of
 // it, and returns the second.
-func stagePackage(t *testing.T, name string, more string, files []tar.Header, content, scripts map[string]string) *staged {
+func stagePackage(t *testing.T, name string, more string, files []tar.Header, content, scripts map[string]string) *Staged {
 	t.Helper()
 	for i := range files {
 		files[i].Uid, files[i].Gid = os.Getuid(), os.Getgid()
@@ -29,15 +31,15 @@ func stagePackage(t *testing.T, name string, more string, files []tar.Header, co
 	if err := os.WriteFile(file, p.Build(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := &candidate{Package: deb.Package{Name: name, Version: "1.0", Arch: "amd64", SHA256: strings.Repeat("a", 64)}}
+	c := &resolve.Candidate{Package: deb.Package{Name: name, Version: "1.0", Arch: "amd64", SHA256: strings.Repeat("a", 64)}}
 	if i := strings.Index(more, "Replaces: "); i >= 0 {
 		c.Replaces = strings.TrimSpace(more[i+len("Replaces: "):])
 	}
-	s := &stager{cache: filepath.Join(dir, "kept")}
-	var st *staged
+	s := &Stager{Cache: filepath.Join(dir, "kept")}
+	var st *Staged
 	for _, out := range []string{"first", "second"} {
 		var err error
-		if st, err = s.stage(t.Context(), c, file, filepath.Join(dir, out)); err != nil {
+		if st, err = s.Stage(t.Context(), c, file, filepath.Join(dir, out)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,8 +85,13 @@ func TestPlace(t *testing.T) {
 	if err := os.Chmod(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := mergeUsr(root, []string{"bin", "lib"}); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{"bin", "lib"} {
+		if err := os.MkdirAll(filepath.Join(root, "usr", dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("usr/"+dir, filepath.Join(root, dir)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	// Links of the tree are followed as a chroot would follow them.
 	if err := os.MkdirAll(filepath.Join(root, "run"), 0o755); err != nil {
@@ -108,9 +115,9 @@ func TestPlace(t *testing.T) {
 		{Name: "./usr/sbin/diverted", Typeflag: tar.TypeReg, Mode: 0o755},
 	}, map[string]string{"./bin/tool": "tool", "./var/run/a/pid": "1", "./etc/a.conf": "conf", "./usr/sbin/diverted": "real"},
 		map[string]string{"conffiles": "/etc/a.conf\n"})
-	p := newPlacer(root)
-	p.diversions = []diversion{{"/usr/sbin/diverted", "/usr/sbin/diverted.away", ":"}}
-	if err := p.place(st, false); err != nil {
+	p := NewPlacer(root)
+	p.diversions = []dpkg.Diversion{{From: "/usr/sbin/diverted", To: "/usr/sbin/diverted.away", By: ":"}}
+	if err := p.Place(st, false); err != nil {
 		t.Fatal(err)
 	}
 	want := `drwxr-xr-x .
@@ -140,10 +147,10 @@ Lrwxrwxrwx var/run /run
 	if !os.SameFile(a, b) {
 		t.Error("hard link became a copy")
 	}
-	if got, want := fileList(st.entries), "/.\n/bin\n/bin/tool\n/usr/bin/alias\n/lib/link\n/var/run/a\n/var/run/a/pid\n/etc/a.conf\n/usr/sbin/diverted\n"; got != want {
+	if got, want := strings.Join(st.Files, " "), "/ /bin /bin/tool /usr/bin/alias /lib/link /var/run/a /var/run/a/pid /etc/a.conf /usr/sbin/diverted"; got != want {
 		t.Errorf("list %q", got)
 	}
-	if got := st.md5sums; !strings.Contains(got, "  bin/tool\n") || strings.Contains(got, "a.conf") {
+	if got := st.MD5Sums; !strings.Contains(got, "  bin/tool\n") || strings.Contains(got, "a.conf") {
 		t.Errorf("md5sums %q", got)
 	}
 }
@@ -153,19 +160,23 @@ func TestFilesOfOthers(t *testing.T) {
 		return []tar.Header{{Name: "./usr/x", Typeflag: tar.TypeReg, Mode: 0o644}}
 	}
 	root := t.TempDir()
-	p := newPlacer(root)
-	if err := p.place(stagePackage(t, "a", "", file(), map[string]string{"./usr/x": "a"}, nil), true); err != nil {
+	p := NewPlacer(root)
+	if err := p.Place(stagePackage(t, "a", "", file(), map[string]string{"./usr/x": "a"}, nil), true); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.place(stagePackage(t, "b", "", file(), map[string]string{"./usr/x": "b"}, nil), true); err == nil || !strings.Contains(err.Error(), "belongs to a") {
+	if err := p.Place(stagePackage(t, "b", "", file(), map[string]string{"./usr/x": "b"}, nil), true); err == nil || !strings.Contains(err.Error(), "belongs to a") {
 		t.Errorf("%v", err)
 	}
-	if err := p.place(stagePackage(t, "c", "Replaces: a (<< 2)\n", file(), map[string]string{"./usr/x": "c"}, nil), true); err != nil {
+	if err := p.Place(stagePackage(t, "c", "Replaces: a (<< 2)\n", file(), map[string]string{"./usr/x": "c"}, nil), true); err != nil {
 		t.Error(err)
 	}
 	if data, _ := os.ReadFile(filepath.Join(root, "usr/x")); string(data) != "c" {
 		t.Errorf("%q", data)
 	}
+}
+
+func simplePackage(name, more string) debtest.Package {
+	return debtest.Package{Control: "Package: " + name + "\nVersion: 1.0\nArchitecture: amd64\n" + more}
 }
 
 func TestDamagedKeptCopyIsReplaced(t *testing.T) {
@@ -177,9 +188,9 @@ func TestDamagedKeptCopyIsReplaced(t *testing.T) {
 	if err := os.WriteFile(file, p.Build(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := &candidate{Package: deb.Package{Name: "a", Version: "1.0", Arch: "amd64", SHA256: strings.Repeat("b", 64)}}
-	s := &stager{cache: filepath.Join(dir, "kept")}
-	kept := filepath.Join(s.cache, "bb", c.SHA256+".tar.zst")
+	c := &resolve.Candidate{Package: deb.Package{Name: "a", Version: "1.0", Arch: "amd64", SHA256: strings.Repeat("b", 64)}}
+	s := &Stager{Cache: filepath.Join(dir, "kept")}
+	kept := filepath.Join(s.Cache, "bb", c.SHA256+".tar.zst")
 	for i, damage := range []func([]byte) []byte{
 		nil,
 		func(b []byte) []byte { return b[:len(b)-3] },
@@ -196,7 +207,7 @@ func TestDamagedKeptCopyIsReplaced(t *testing.T) {
 			}
 		}
 		out := filepath.Join(dir, "out", string(rune('a'+i)))
-		st, err := s.stage(t.Context(), c, file, out)
+		st, err := s.Stage(t.Context(), c, file, out)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,35 +224,29 @@ func TestWrongPackageIsRefused(t *testing.T) {
 	if err := os.WriteFile(file, p.Build(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := &candidate{Package: deb.Package{Name: "a", Version: "1.0", Arch: "amd64", SHA256: strings.Repeat("c", 64)}}
-	if _, err := (&stager{cache: dir}).stage(t.Context(), c, file, filepath.Join(dir, "out")); err == nil || !strings.Contains(err.Error(), `"other"`) {
+	c := &resolve.Candidate{Package: deb.Package{Name: "a", Version: "1.0", Arch: "amd64", SHA256: strings.Repeat("c", 64)}}
+	if _, err := (&Stager{Cache: dir}).Stage(t.Context(), c, file, filepath.Join(dir, "out")); err == nil || !strings.Contains(err.Error(), `"other"`) {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestTriggersOfUnpackedFiles(t *testing.T) {
-	db := newDpkgDB(t.TempDir())
-	if err := db.create("amd64"); err != nil {
-		t.Fatal(err)
-	}
-	interested := &staged{pkg: &candidate{Package: deb.Package{Name: "i", MultiArch: "same", Arch: "amd64"}},
-		control: &deb.Control{Files: map[string]deb.ControlFile{"triggers": {Data: []byte("interest-noawait /usr/share/x\ninterest name\n")}}}}
-	other := &staged{pkg: &candidate{Package: deb.Package{Name: "o"}}, entries: []entry{{path: "/usr/share/x/deep/file"}},
-		control: &deb.Control{Files: map[string]deb.ControlFile{"triggers": {Data: []byte("activate-noawait name\nactivate nobody\n")}}}}
-	for _, st := range []*staged{interested, other} {
-		if err := db.addTriggers(st, "amd64"); err != nil {
-			t.Fatal(err)
+func TestNewEntry(t *testing.T) {
+	for name, want := range map[string]string{"./": "/", "./usr/bin/": "/usr/bin", "../../etc/x": "/etc/x", "/abs": "/abs"} {
+		e, err := newEntry(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o104755})
+		if err != nil || e.path != want || e.mode != 0o4755 {
+			t.Errorf("%q: %+v, %v", name, e, err)
 		}
 	}
-	if err := db.flush(); err != nil {
-		t.Fatal(err)
+	if _, err := newEntry(&tar.Header{Name: "x", Typeflag: 'Z'}); err == nil {
+		t.Error("no error")
 	}
-	for name, want := range map[string]string{
-		"triggers/File": "/usr/share/x i:amd64/noawait\n", "triggers/name": "i:amd64\n",
-		"triggers/Unincorp": "/usr/share/x -\nname -\n", "arch": "amd64\n",
-	} {
-		if got, err := os.ReadFile(db.path(name)); err != nil || string(got) != want {
-			t.Errorf("%s: %q, %v", name, got, err)
+}
+
+func TestDiverted(t *testing.T) {
+	p := Placer{diversions: []dpkg.Diversion{{From: "/a", To: "/b", By: ":"}, {From: "/c", To: "/d", By: "pkg"}}}
+	for _, c := range [][3]string{{"/a", "x", "/b"}, {"/c", "x", "/d"}, {"/c", "pkg", "/c"}, {"/e", "x", "/e"}} {
+		if to := p.diverted(c[0], c[1]); to != c[2] {
+			t.Errorf("%v: %s", c, to)
 		}
 	}
 }

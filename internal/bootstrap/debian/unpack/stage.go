@@ -1,4 +1,6 @@
-package debian
+// Package unpack brings the files of packages into a tree as dpkg --unpack does,
+// in two steps: staging them beside it, then moving them to their places.
+package unpack
 
 import (
 	"archive/tar"
@@ -20,18 +22,19 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"github.com/dib-builder/dib/internal/bootstrap/debian/dpkg"
+	"github.com/dib-builder/dib/internal/bootstrap/debian/resolve"
 	"github.com/dib-builder/dib/internal/deb"
 )
 
-// staged is a package whose files lie beside the tree, each under a number,
+// Staged is a package whose files lie beside the tree, each under a number,
 // ready to be renamed to their places. Decompression, which takes the time,
 // thereby needs no knowledge of the tree and can run ahead of dpkg.
-type staged struct {
-	pkg       *candidate
-	control   *deb.Control
+type Staged struct {
+	dpkg.Unpacked
+
+	candidate *resolve.Candidate
 	entries   []entry
-	conffiles map[string]string // absolute path -> MD5 sum of the content
-	md5sums   string            // content of the md5sums file when the package brings none
 }
 
 // entry is one member of a package's file system part.
@@ -48,16 +51,17 @@ type entry struct {
 	xattr map[string]string
 }
 
-// stager unpacks packages. The archive compresses with xz, which takes longer
+// Stager unpacks packages. The archive compresses with xz, which takes longer
 // to undo than everything else of a build; so the file system part of each
 // package is kept, lightly compressed, for the builds to come.
-type stager struct {
-	cache string // directory of decompressed parts, by the sum of the .deb
+type Stager struct {
+	Cache string // directory of decompressed parts, by the sum of the .deb
 }
 
-// stage unpacks the .deb at file into dir, which it makes.
-func (s *stager) stage(ctx context.Context, pkg *candidate, file, dir string) (*staged, error) {
-	kept := filepath.Join(s.cache, pkg.SHA256[:2], pkg.SHA256+".tar.zst")
+// Stage unpacks the .deb at file into dir, which it makes. It is an error when
+// the package is not the one that the index described.
+func (s *Stager) Stage(ctx context.Context, pkg *resolve.Candidate, file, dir string) (*Staged, error) {
+	kept := filepath.Join(s.Cache, pkg.SHA256[:2], pkg.SHA256+".tar.zst")
 	if _, err := os.Stat(kept); err == nil {
 		st, err := stageFrom(ctx, pkg, file, dir, kept, "")
 		if err == nil || ctx.Err() != nil {
@@ -73,7 +77,7 @@ func (s *stager) stage(ctx context.Context, pkg *candidate, file, dir string) (*
 
 // stageFrom unpacks a package: its file system part from the file from when
 // that is given, otherwise from the .deb, keeping a copy at keep.
-func stageFrom(ctx context.Context, pkg *candidate, file, dir, from, keep string) (st *staged, err error) {
+func stageFrom(ctx context.Context, pkg *resolve.Candidate, file, dir, from, keep string) (st *Staged, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("cannot unpack %s (%s): %w", pkg.Name, file, err)
@@ -87,8 +91,8 @@ func stageFrom(ctx context.Context, pkg *candidate, file, dir, from, keep string
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	st = &staged{pkg: pkg, conffiles: map[string]string{}}
-	control := func(c *deb.Control) error { st.control = c; return st.check() }
+	st = &Staged{candidate: pkg, Unpacked: dpkg.Unpacked{Package: pkg.Package, Conffiles: map[string]string{}}}
+	control := func(c *deb.Control) error { st.Control = c; return st.check() }
 	if from != "" {
 		if err := deb.ReadPackage(bufio.NewReaderSize(f, 1<<16), control, nil); err != nil {
 			return nil, err
@@ -110,7 +114,7 @@ func stageFrom(ctx context.Context, pkg *candidate, file, dir, from, keep string
 
 // stageData unpacks a compressed tar stream and keeps its content at keep, if
 // that is not empty.
-func (st *staged) stageData(ctx context.Context, name string, r io.Reader, dir, keep string) error {
+func (st *Staged) stageData(ctx context.Context, name string, r io.Reader, dir, keep string) error {
 	plain, done, err := deb.Decompress(name, r)
 	if err != nil {
 		return err
@@ -145,30 +149,30 @@ func (st *staged) stageData(ctx context.Context, name string, r io.Reader, dir, 
 }
 
 // check compares what the package says of itself with what the index said.
-func (st *staged) check() error {
+func (st *Staged) check() error {
 	for _, f := range []struct{ name, want string }{
-		{"Package", st.pkg.Name}, {"Version", st.pkg.Version}, {"Architecture", st.pkg.Arch},
+		{"Package", st.Name}, {"Version", st.Version}, {"Architecture", st.Arch},
 	} {
-		if got := st.control.Stanza.Get(f.name); got != f.want {
+		if got := st.Control.Stanza.Get(f.name); got != f.want {
 			return fmt.Errorf("its field %s is %q, the index says %q", f.name, got, f.want)
 		}
 	}
-	for _, c := range st.control.Conffiles() {
-		st.conffiles[c] = ""
+	for _, c := range st.Control.Conffiles() {
+		st.Conffiles[c] = ""
 	}
 	return nil
 }
 
 // stageFiles unpacks a tar stream, reading it to its end: what follows the
 // last member is covered by check sums too.
-func (st *staged) stageFiles(ctx context.Context, r io.Reader, dir string) error {
+func (st *Staged) stageFiles(ctx context.Context, r io.Reader, dir string) error {
 	t := tar.NewReader(r)
-	_, hasSums := st.control.Files["md5sums"]
+	_, hasSums := st.Control.Files["md5sums"]
 	var sums strings.Builder
 	for n := 0; ; n++ {
 		h, err := t.Next()
 		if err == io.EOF {
-			st.md5sums = sums.String()
+			st.MD5Sums = sums.String()
 			_, err := io.Copy(io.Discard, r)
 			return err
 		}
@@ -183,7 +187,7 @@ func (st *staged) stageFiles(ctx context.Context, r io.Reader, dir string) error
 			return err
 		}
 		if e.kind == tar.TypeReg {
-			_, isConf := st.conffiles[e.path]
+			_, isConf := st.Conffiles[e.path]
 			var sum hash.Hash
 			if isConf || !hasSums {
 				sum = md5.New() // dpkg's sum for conffiles and for dpkg --verify
@@ -194,12 +198,12 @@ func (st *staged) stageFiles(ctx context.Context, r io.Reader, dir string) error
 			}
 			switch {
 			case isConf:
-				st.conffiles[e.path] = hex.EncodeToString(sum.Sum(nil))
+				st.Conffiles[e.path] = hex.EncodeToString(sum.Sum(nil))
 			case !hasSums:
 				fmt.Fprintf(&sums, "%x  %s\n", sum.Sum(nil), e.path[1:])
 			}
 		}
-		st.entries = append(st.entries, e)
+		st.entries, st.Files = append(st.entries, e), append(st.Files, e.path)
 	}
 }
 
