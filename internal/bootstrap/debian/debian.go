@@ -160,7 +160,7 @@ func bootstrap(ctx context.Context, o *options, events event.Sink, now func() ti
 	mirrors := archive.ChooseMirrors(archive.HostSources(hostRoot, events),
 		strings.Contains(o.defaulted, "archive"), strings.Contains(o.defaulted, "security"))
 	a := &archive.Client{
-		Fetch: client, Keys: keys, Mirrors: mirrors, Arch: o.arch, CheckValidUntil: o.checkValidUntil, Now: now, Events: events,
+		Fetch: client, Keys: keys, Mirrors: mirrors, Arch: o.arch, CheckValidUntil: o.checkValidUntil && !o.offline, Now: now, Events: events,
 	}
 	var suites []*archive.Suite
 	var res *resolve.Resolution

@@ -99,19 +99,10 @@ func (c *Client) loadSuite(ctx context.Context, s *Suite, src deb.Source) error 
 	if strings.HasSuffix(s.Name, "/") {
 		return fmt.Errorf("cannot bootstrap from the flat repository %s %s: add it in a later phase", s.uri, s.Name)
 	}
-	s.dir = s.Name
-	codename, err := c.loadRelease(ctx, s, src)
-	if errors.As(err, new(*ExpiredError)) && codename != "" && codename != s.Name {
-		// Caching mirrors keep an alias such as stable-updates longer than its
-		// code name. What is found there has to pass the same checks.
-		s.dir = codename
-		if _, again := c.loadRelease(ctx, s, src); again == nil {
-			err = nil
-		}
-	}
-	if err != nil {
+	if err := c.loadNewestRelease(ctx, s, src); err != nil {
 		return err
 	}
+	var err error
 	for _, component := range src.Components {
 		ix := Index{Name: component + "/binary-" + c.Arch + "/Packages"}
 		if ix.Path, err = c.index(ctx, s, ix.Name); err != nil {
@@ -122,9 +113,36 @@ func (c *Client) loadSuite(ctx context.Context, s *Suite, src deb.Source) error 
 	return nil
 }
 
+// loadNewestRelease loads a suite's Release file and sets s.dir. Caching mirrors
+// keep an alias such as stable-updates longer than its code name, so when the
+// one has expired the other is tried. Only when both have, and that is no
+// reason to refuse them, is an expired one used.
+func (c *Client) loadNewestRelease(ctx context.Context, s *Suite, src deb.Source) error {
+	s.dir = s.Name
+	codename, err := c.loadRelease(ctx, s, src, true)
+	if !errors.As(err, new(*ExpiredError)) {
+		return err
+	}
+	if codename != "" && codename != s.Name {
+		s.dir = codename
+		_, again := c.loadRelease(ctx, s, src, true)
+		if again == nil {
+			return nil
+		}
+		if !errors.As(again, new(*ExpiredError)) {
+			s.dir = s.Name // there is nothing better under the code name
+		}
+	}
+	if c.CheckValidUntil && !src.IgnoreValidUntil {
+		return err
+	}
+	_, err = c.loadRelease(ctx, s, src, false)
+	return err
+}
+
 // loadRelease fetches and verifies a suite's InRelease file from s.dir. The code
 // name of an expired one is returned too.
-func (c *Client) loadRelease(ctx context.Context, s *Suite, src deb.Source) (codename string, err error) {
+func (c *Client) loadRelease(ctx context.Context, s *Suite, src deb.Source, checkValidUntil bool) (codename string, err error) {
 	url := s.FetchURI + "/dists/" + s.dir + "/InRelease"
 	doc, err := c.Fetch.Document(ctx, url, maxInRelease)
 	var status *fetch.StatusError
@@ -134,20 +152,20 @@ func (c *Client) loadRelease(ctx context.Context, s *Suite, src deb.Source) (cod
 	case err != nil:
 		return "", err
 	}
-	if err := c.verify(s, url, doc, src); err != nil {
-		c.Fetch.ForgetDocument(url) // or the server would be asked whether this copy is current
+	if err := c.verify(s, url, doc, src, checkValidUntil); err != nil {
 		var expired *ExpiredError
 		if errors.As(err, &expired) {
-			codename = expired.codename
+			return expired.codename, err
 		}
-		return codename, err
+		c.Fetch.ForgetDocument(url) // or the server would be asked whether this copy is current
+		return "", err
 	}
 	return s.Release.Codename, nil
 }
 
 // verify reads a suite's InRelease file, after checking who signed it, that it
 // is of the suite asked for, and that it is not out of date.
-func (c *Client) verify(s *Suite, url string, doc *fetch.Document, src deb.Source) error {
+func (c *Client) verify(s *Suite, url string, doc *fetch.Document, src deb.Source, checkValidUntil bool) error {
 	text, err := verifyInRelease(doc.Data, c.Keys, c.Now())
 	if err != nil {
 		if !src.Trusted {
@@ -165,7 +183,7 @@ func (c *Client) verify(s *Suite, url string, doc *fetch.Document, src deb.Sourc
 	}
 	if !r.ValidUntil.IsZero() && c.Now().After(r.ValidUntil) {
 		err := &ExpiredError{URL: url, ValidUntil: r.ValidUntil, Now: c.Now(), codename: r.Codename}
-		if c.CheckValidUntil && !src.IgnoreValidUntil {
+		if checkValidUntil {
 			return err
 		}
 		c.Events.Emit(event.Warn(fmt.Sprintf("%s was valid until %s; used all the same, as asked", url, r.ValidUntil.Format(time.RFC3339))))

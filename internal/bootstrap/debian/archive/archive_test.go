@@ -333,6 +333,38 @@ func TestExpiredOnPurpose(t *testing.T) {
 	}
 }
 
+// A mirror keeps an old copy of an alias while that of its code name is current;
+// the cache must hold enough of both for a build without the network.
+func TestExpiredAlias(t *testing.T) {
+	r := newRepository(t, []debtest.Package{simplePackage("hello", "")}, nil)
+	current := string(unsigned(r.files["dists/trixie/InRelease"]))
+	stale := strings.NewReplacer("21 Nov", "1 Nov", "28 Nov", "8 Nov").Replace(current)
+	r.files["dists/stable/InRelease"] = sign(t, stale, r.key)
+	dir := t.TempDir()
+	for _, offline := range []bool{false, true} {
+		suites, err := r.client(t, dir, offline).Load(t.Context(), source("stable"))
+		if err != nil {
+			t.Fatalf("offline %v: %v", offline, err)
+		}
+		if got := suites[0].Release.Date.Day(); got != 21 {
+			t.Errorf("offline %v: the release of day %d is used, want 21", offline, got)
+		}
+	}
+	later := r.client(t, dir, true)
+	later.Now = func() time.Time { return now.AddDate(0, 1, 0) }
+	if _, err := later.Load(t.Context(), source("stable")); !errors.As(err, new(*ExpiredError)) {
+		t.Errorf("a month later: %v, want an ExpiredError", err)
+	}
+	later.CheckValidUntil = false
+	suites, err := later.Load(t.Context(), source("stable"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := suites[0].Release.Date.Day(); got != 21 {
+		t.Errorf("a month later: the release of day %d is used, want the newest, 21", got)
+	}
+}
+
 func TestTrustedSource(t *testing.T) {
 	r := newRepository(t, nil, nil)
 	a := r.client(t, t.TempDir(), false)
