@@ -27,8 +27,15 @@ var importedBy = map[string][]string{
 	"internal/boot":     {"cmd/dib", "internal/build"},
 	"internal/plan":     {"cmd/dib", "internal/build", "internal/cli"},
 	"internal/intarget": {"cmd/dib"},
-	"elements":          {"cmd/dib", "internal/build", "internal/cli"},
-	"lib":               {"cmd/dib", "internal/build"},
+	// The commands inside the target are programs of their own, which only their
+	// table knows; package-installs maps names as pkg-map does.
+	"internal/intarget/cacheurl":      {"internal/intarget"},
+	"internal/intarget/copyprograms":  {"internal/intarget"},
+	"internal/intarget/installstatic": {"internal/intarget"},
+	"internal/intarget/pkginstalls":   {"internal/intarget"},
+	"internal/intarget/pkgmap":        {"internal/intarget", "internal/intarget/pkginstalls"},
+	"elements":                        {"cmd/dib", "internal/build", "internal/cli"},
+	"lib":                             {"cmd/dib", "internal/build"},
 	// A program is started through package run, so that every failure names the
 	// command and every process dies with the build. Package sandbox is what
 	// run's processes live in; its sudo starts what sudo starts; package boot holds a process that outlives the

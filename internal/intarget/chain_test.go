@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/dib-builder/dib/elements"
+	"github.com/dib-builder/dib/test/commandtest"
 )
 
 // merge copies what elements ship into one hooks tree, as a build does.
@@ -56,7 +57,7 @@ func TestChain(t *testing.T) {
 	}
 	hooks, target := t.TempDir(), t.TempDir()
 	merge(t, hooks, names...)
-	write(t, hooks, map[string]string{"modprobe.d/x.conf": "options x\n"})
+	commandtest.Write(t, hooks, map[string]string{"modprobe.d/x.conf": "options x\n"})
 	array, resolved := "", ""
 	for _, n := range names {
 		array += "[" + n + "]=" + lib + "/" + n + " "
@@ -78,10 +79,10 @@ func TestChain(t *testing.T) {
 		}
 	}
 	// The chroot has the binary, and stand-ins for programs that fake-os lacks.
-	if _, errs, status := call(t, nil, "copy-programs", target, self); status != 0 {
+	if _, errs, status := commandtest.Call(t, Commands()["copy-programs"], nil, target, self); status != 0 {
 		t.Fatal(errs)
 	}
-	write(t, target, map[string]string{
+	commandtest.Write(t, target, map[string]string{
 		"dev/null":                 "", // a file will do
 		"usr/local/bin/systemctl!": "#!/bin/bash\necho \"$*\" >> /systemctl.log\n",
 		"etc/ssh/sshd_config":      "Port 22\nCiphers old\nmacs old\n",
@@ -100,7 +101,7 @@ func TestChain(t *testing.T) {
 		sort.Slice(entries, func(i, j int) bool { return entries[i].Name() < entries[j].Name() })
 		for _, e := range entries {
 			script := "export " + strings.Join(quoted(env[:len(env)-2]), " ") + "; exec /tmp/in_target.d/" + phase + ".d/" + e.Name()
-			if out, err := chroot(t, target, "/bin/bash", "-c", script); err != nil {
+			if out, err := commandtest.Chroot(t, target, "/bin/bash", "-c", script); err != nil {
 				t.Fatalf("%s/%s: %v\n%s", phase, e.Name(), err, out)
 			}
 		}
@@ -118,12 +119,12 @@ func TestChain(t *testing.T) {
 		"etc/cloud/cloud.cfg.d/50_dib_ssh_pwauth.cfg":      "ssh_pwauth: true\n",
 		"etc/cloud/cloud.cfg.d/50_dib_ssh_genkeytypes.cfg": "ssh_genkeytypes: [rsa, ecdsa, ed25519]\n",
 		"usr/local/bin/dib-init-system":                    "#!/bin/sh\necho systemd\n",
-		"usr/lib/systemd/system/growroot.service":          read(t, lib+"/growroot/init-scripts/systemd/growroot.service"),
-		"usr/local/sbin/growroot":                          read(t, lib+"/growroot/static/usr/local/sbin/growroot"),
+		"usr/lib/systemd/system/growroot.service":          commandtest.Read(t, lib+"/growroot/init-scripts/systemd/growroot.service"),
+		"usr/local/sbin/growroot":                          commandtest.Read(t, lib+"/growroot/static/usr/local/sbin/growroot"),
 		"etc/ssh/sshd_config":                              hardened + "Port 22\n",
-		"usr/share/pkg-map/growroot":                       read(t, lib+"/growroot/pkg-map"),
-		"usr/local/sbin/runtime-ssh-host-keys.sh":          read(t, lib+"/runtime-ssh-host-keys/static/usr/local/sbin/runtime-ssh-host-keys.sh"),
-		"usr/local/bin/pkg-map":                            read(t, lib+"/pkg-map/bin/pkg-map"),
+		"usr/share/pkg-map/growroot":                       commandtest.Read(t, lib+"/growroot/pkg-map"),
+		"usr/local/sbin/runtime-ssh-host-keys.sh":          commandtest.Read(t, lib+"/runtime-ssh-host-keys/static/usr/local/sbin/runtime-ssh-host-keys.sh"),
+		"usr/local/bin/pkg-map":                            commandtest.Read(t, lib+"/pkg-map/bin/pkg-map"),
 	} {
 		if data, err := os.ReadFile(filepath.Join(target, name)); err != nil || string(data) != want {
 			t.Errorf("%s: %v\n%q\nwant\n%q", name, err, data, want)
@@ -136,7 +137,7 @@ func TestChain(t *testing.T) {
 	}
 	// What is optional may be unset.
 	for _, hook := range []string{"install.d/80-modprobe-blacklist", "install.d/10-cloud-init", "post-install.d/21-cloud-init-allow-password-auth"} {
-		if out, err := chroot(t, target, "/bin/bash", "/tmp/in_target.d/"+hook); err != nil {
+		if out, err := commandtest.Chroot(t, target, "/bin/bash", "/tmp/in_target.d/"+hook); err != nil {
 			t.Errorf("%s without its variables: %v\n%s", hook, err, out)
 		}
 	}
@@ -144,7 +145,7 @@ func TestChain(t *testing.T) {
 	if err := os.RemoveAll(target + "/tmp/in_target.d"); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := chroot(t, target, "/bin/bash", "-c", "pkg-map a"); err == nil || !strings.Contains(out, "only while an image is being built") {
+	if out, err := commandtest.Chroot(t, target, "/bin/bash", "-c", "pkg-map a"); err == nil || !strings.Contains(out, "only while an image is being built") {
 		t.Errorf("%v: %q", err, out)
 	}
 }

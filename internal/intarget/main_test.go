@@ -1,17 +1,16 @@
 package intarget
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/test/commandtest"
 )
 
 // asCommand makes the test binary act as the dib binary, for hooks under test.
@@ -31,48 +30,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// call runs a command and returns what it printed and its exit status.
-func call(t *testing.T, env map[string]string, name string, args ...string) (out, errs string, status int) {
-	t.Helper()
-	var o, e bytes.Buffer
-	environ := []string{}
-	for k, v := range env {
-		environ = append(environ, k+"="+v)
-	}
-	status = Commands()[name](t.Context(), command.IO{
-		Out: &o, Err: &e, Environ: func() []string { return environ },
-		Getenv: func(k string) string { return env[k] },
-	}, args)
-	return o.String(), e.String(), status
-}
-
-// write makes files below dir; a name ending in "!" is executable.
-func write(t *testing.T, dir string, files map[string]string) {
-	t.Helper()
-	for name, content := range files {
-		mode := os.FileMode(0o644)
-		if short, ok := strings.CutSuffix(name, "!"); ok {
-			name, mode = short, 0o755
-		}
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(content), mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
 // hostHook runs a hook of the element library as the build does on the host,
 // with sudo standing for nothing, and returns its output.
 func hostHook(t *testing.T, hook, hooks, target string, env ...string) (string, error) {
@@ -82,8 +39,8 @@ func hostHook(t *testing.T, hook, hooks, target string, env ...string) (string, 
 		t.Fatal(err)
 	}
 	stand := t.TempDir()
-	write(t, stand, map[string]string{"sudo!": "#!/bin/bash\nif [ \"$1\" = -E ]; then shift; fi\nexec \"$@\"\n"})
-	write(t, hooks, map[string]string{".dib!": "#!/bin/bash\n" + asCommand + "=1 exec " + self + " \"$@\"\n"})
+	commandtest.Write(t, stand, map[string]string{"sudo!": "#!/bin/bash\nif [ \"$1\" = -E ]; then shift; fi\nexec \"$@\"\n"})
+	commandtest.Write(t, hooks, map[string]string{".dib!": "#!/bin/bash\n" + asCommand + "=1 exec " + self + " \"$@\"\n"})
 	source, err := filepath.Abs(filepath.Join("../../elements", hook))
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package intarget
+package pkginstalls
 
 import (
 	"fmt"
@@ -9,6 +9,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dib-builder/dib/internal/place"
+
+	"github.com/dib-builder/dib/internal/intarget/cmdline"
 )
 
 // element is a selected element and the one directory that it resolved to.
@@ -22,7 +24,7 @@ func (e element) builtin(library string) bool {
 
 // resolvedElements reads IMAGE_ELEMENT_YAML, the map of every selected element
 // to its directory. It returns nil when the variable is not set.
-func resolvedElements(env environment) (map[string]string, error) {
+func resolvedElements(env cmdline.Environment) (map[string]string, error) {
 	text := env["IMAGE_ELEMENT_YAML"]
 	if text == "" {
 		return nil, nil
@@ -37,7 +39,7 @@ func resolvedElements(env environment) (map[string]string, error) {
 // findElements finds the directories of names, in the order of names. The
 // build's own resolution decides; without it the first directory of the
 // colon-separated path that has an entry of that name.
-func findElements(names []string, path string, env environment) ([]element, error) {
+func findElements(names []string, path string, env cmdline.Environment) ([]element, error) {
 	resolved, err := resolvedElements(env)
 	if err != nil {
 		return nil, err
@@ -67,7 +69,7 @@ func findElements(names []string, path string, env environment) ([]element, erro
 // ownsCommand reports whether the command that the named element provides is
 // the one of this package: the element is not overridden, or nothing is known
 // about elements because the command runs outside a build.
-func ownsCommand(env environment, name string) bool {
+func ownsCommand(env cmdline.Environment, name string) bool {
 	dirs, err := resolvedElements(env)
 	if err != nil {
 		return false

@@ -1,4 +1,6 @@
-package intarget
+// Package copyprograms is the command copy-programs: it copies programs of the
+// host into a tree, with all that they need to run there.
+package copyprograms
 
 import (
 	"bufio"
@@ -14,17 +16,18 @@ import (
 	"strings"
 
 	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/intarget/cmdline"
 )
 
-// copyPrograms is the command copy-programs TARGET PROGRAM...: it copies
+// Run is the command copy-programs TARGET PROGRAM...: it copies
 // programs of the host, found on PATH, into the tree TARGET together with the
 // interpreters and shared libraries that they need, each at its host path.
-func copyPrograms(ctx context.Context, io command.IO, args []string) error {
+func Run(ctx context.Context, io command.IO, args []string) error {
 	if len(args) < 2 {
 		fmt.Fprintln(io.Err, "usage: copy-programs TARGET PROGRAM...")
-		return &ExitError{Code: 2}
+		return &cmdline.ExitError{Code: 2}
 	}
-	c := &programCopier{
+	c := &copier{
 		host: "/", target: args[0], path: filepath.SplitList(io.Getenv("PATH")),
 		done: map[string]bool{},
 	}
@@ -51,8 +54,8 @@ var defaultLibraryDirs = []string{
 // maxLinks bounds the symbolic links followed for one path, as the kernel does.
 const maxLinks = 40
 
-// programCopier copies files from one root to another.
-type programCopier struct {
+// copier copies files from one root to another.
+type copier struct {
 	host, target string // root directories
 	path         []string
 	libraries    []string // where shared libraries are looked for
@@ -61,12 +64,12 @@ type programCopier struct {
 
 // libraryPath reads the directories of an ld.so.conf and of what it includes,
 // and appends the default ones.
-func (c *programCopier) libraryPath(conf string, depth int) []string {
+func (c *copier) libraryPath(conf string, depth int) []string {
 	dirs := c.configuredDirs(conf, depth)
 	return append(dirs, defaultLibraryDirs...)
 }
 
-func (c *programCopier) configuredDirs(conf string, depth int) []string {
+func (c *copier) configuredDirs(conf string, depth int) []string {
 	f, err := os.Open(filepath.Join(c.host, conf))
 	if err != nil || depth > 4 {
 		return nil // without the file the default directories are all there is
@@ -101,7 +104,7 @@ func (c *programCopier) configuredDirs(conf string, depth int) []string {
 }
 
 // program copies a program named by its path or found on PATH.
-func (c *programCopier) program(name string) error {
+func (c *copier) program(name string) error {
 	if filepath.IsAbs(name) {
 		return c.file(name)
 	}
@@ -116,7 +119,7 @@ func (c *programCopier) program(name string) error {
 }
 
 // file copies one file and all that it needs in order to run.
-func (c *programCopier) file(path string) error {
+func (c *copier) file(path string) error {
 	real, err := c.replicate(path)
 	if err != nil || c.done[real] {
 		return err
@@ -140,7 +143,7 @@ func (c *programCopier) file(path string) error {
 // replicate makes the directories and symbolic links that lead to path in the
 // target the same as on the host, and returns the path with all links
 // followed.
-func (c *programCopier) replicate(path string) (string, error) {
+func (c *copier) replicate(path string) (string, error) {
 	rest := strings.Split(filepath.Clean(path)[1:], "/")
 	real, links := "/", 0
 	for len(rest) > 0 {
@@ -182,7 +185,7 @@ func (c *programCopier) replicate(path string) (string, error) {
 
 // needs lists the interpreter and the libraries of a program or library, or
 // the interpreter of a script.
-func (c *programCopier) needs(path string) ([]string, error) {
+func (c *copier) needs(path string) ([]string, error) {
 	f, err := os.Open(filepath.Join(c.host, path))
 	if err != nil {
 		return nil, err
@@ -260,7 +263,7 @@ func runPath(e *elf.File, origin string) []string {
 }
 
 // library finds a library built for the same machine as the file that needs it.
-func (c *programCopier) library(name string, dirs []string, user *elf.File) (string, error) {
+func (c *copier) library(name string, dirs []string, user *elf.File) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}

@@ -1,4 +1,4 @@
-package intarget
+package cacheurl
 
 import (
 	"bufio"
@@ -18,6 +18,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/test/commandtest"
 )
 
 // origin is a web server with one file, whose behaviour tests change.
@@ -56,7 +59,7 @@ func fetchFrom(t *testing.T, address, dest string, change func(*download)) error
 }
 
 func exitOf(err error) int {
-	var exit *ExitError
+	var exit *cmdline.ExitError
 	if errors.As(err, &exit) {
 		return exit.Code
 	}
@@ -86,7 +89,7 @@ func TestCacheURLConditional(t *testing.T) {
 		}
 	}
 	get(nil)
-	if got := read(t, dest); got != "one" {
+	if got := commandtest.Read(t, dest); got != "one" {
 		t.Fatalf("got %q", got)
 	}
 	before, err := os.Stat(dest)
@@ -95,21 +98,21 @@ func TestCacheURLConditional(t *testing.T) {
 	}
 	content = "same tag, so not fetched"
 	get(nil)
-	if after, err := os.Stat(dest); err != nil || !after.ModTime().Equal(before.ModTime()) || read(t, dest) != "one" {
+	if after, err := os.Stat(dest); err != nil || !after.ModTime().Equal(before.ModTime()) || commandtest.Read(t, dest) != "one" {
 		t.Errorf("an unchanged file was touched (%v)", err)
 	}
 	// The server went back to an older file: only validators can tell.
 	content, etag = "older", `"0"`
 	get(nil)
-	if got := read(t, dest); got != "older" {
+	if got := commandtest.Read(t, dest); got != "older" {
 		t.Errorf("got %q after a rollback", got)
 	}
 	content = "forced"
 	get(func(d *download) { d.force = true })
 	last := o.requests[len(o.requests)-1]
-	if read(t, dest) != "forced" || last.Header.Get("Pragma") != "no-cache, must-revalidate" ||
+	if commandtest.Read(t, dest) != "forced" || last.Header.Get("Pragma") != "no-cache, must-revalidate" ||
 		last.Header.Get("Cache-Control") != "no-cache, must-revalidate" || last.Header.Get("If-None-Match") != "" {
-		t.Errorf("-f: content %q, headers %v", read(t, dest), last.Header)
+		t.Errorf("-f: content %q, headers %v", commandtest.Read(t, dest), last.Header)
 	}
 	// A file from elsewhere is asked for by its own time.
 	if err := os.WriteFile(dest, []byte("foreign"), 0o644); err != nil {
@@ -165,10 +168,10 @@ func TestCacheURLStatus(t *testing.T) {
 				}
 			}
 			dest := filepath.Join(t.TempDir(), "f")
-			write(t, filepath.Dir(dest), map[string]string{"f": "old"})
+			commandtest.Write(t, filepath.Dir(dest), map[string]string{"f": "old"})
 			err := fetchFrom(t, o.URL, dest, nil)
-			if exitOf(err) != tt.exit || len(o.requests) != tt.requests || read(t, dest) != tt.dest {
-				t.Errorf("exit %d (%v), %d requests, content %q", exitOf(err), err, len(o.requests), read(t, dest))
+			if exitOf(err) != tt.exit || len(o.requests) != tt.requests || commandtest.Read(t, dest) != tt.dest {
+				t.Errorf("exit %d (%v), %d requests, content %q", exitOf(err), err, len(o.requests), commandtest.Read(t, dest))
 			}
 			leftovers(t, filepath.Dir(dest), "f")
 		})
@@ -179,12 +182,12 @@ func TestCacheURLEmptyBody(t *testing.T) {
 	o := newOrigin(t)
 	o.handler = func(http.ResponseWriter, *http.Request) {}
 	dest := filepath.Join(t.TempDir(), "f")
-	if err := fetchFrom(t, o.URL, dest, nil); err != nil || read(t, dest) != "" {
+	if err := fetchFrom(t, o.URL, dest, nil); err != nil || commandtest.Read(t, dest) != "" {
 		t.Errorf("an empty file is a file: %v", err)
 	}
-	write(t, filepath.Dir(dest), map[string]string{"f": "old"})
-	if err := fetchFrom(t, o.URL, dest, nil); err != nil || read(t, dest) != "old" {
-		t.Errorf("nothing, as answer to a conditional request, keeps the file: %v, %q", err, read(t, dest))
+	commandtest.Write(t, filepath.Dir(dest), map[string]string{"f": "old"})
+	if err := fetchFrom(t, o.URL, dest, nil); err != nil || commandtest.Read(t, dest) != "old" {
+		t.Errorf("nothing, as answer to a conditional request, keeps the file: %v, %q", err, commandtest.Read(t, dest))
 	}
 }
 
@@ -199,8 +202,8 @@ func TestCacheURLPartial(t *testing.T) {
 		fmt.Fprint(w, "abcdefghij")
 	}
 	dest := filepath.Join(t.TempDir(), "f")
-	if err := fetchFrom(t, o.URL, dest, nil); err != nil || read(t, dest) != "abcdefghij" {
-		t.Errorf("%v, %q", err, read(t, dest))
+	if err := fetchFrom(t, o.URL, dest, nil); err != nil || commandtest.Read(t, dest) != "abcdefghij" {
+		t.Errorf("%v, %q", err, commandtest.Read(t, dest))
 	}
 }
 
@@ -232,7 +235,7 @@ func TestCacheURLChecksum(t *testing.T) {
 
 func TestCacheURLFileAndFailures(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{"src": "from disk", "plain/x": ""})
+	commandtest.Write(t, dir, map[string]string{"src": "from disk", "plain/x": ""})
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
@@ -256,7 +259,7 @@ func TestCacheURLFileAndFailures(t *testing.T) {
 			}
 		})
 	}
-	if got := read(t, dir+"/out/a"); got != "from disk" {
+	if got := commandtest.Read(t, dir+"/out/a"); got != "from disk" {
 		t.Errorf("got %q", got)
 	}
 	leftovers(t, dir+"/out", "a")
@@ -268,7 +271,7 @@ func TestCacheURLPipe(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	write(t, dir, map[string]string{"src": "through a pipe"})
+	commandtest.Write(t, dir, map[string]string{"src": "through a pipe"})
 	got := make(chan string)
 	go func() {
 		f, err := os.Open(pipe)
@@ -295,7 +298,7 @@ func TestCacheURLUsage(t *testing.T) {
 	}{
 		{[]string{"-h"}, 0}, {nil, 1}, {[]string{"http://x"}, 1}, {[]string{"-z", "a", "b"}, 1}, {[]string{"--checksum", "x", "file:///", "b"}, 1},
 	} {
-		if _, errs, status := call(t, nil, "cache-url", tt.args...); status != tt.status {
+		if _, errs, status := commandtest.Call(t, cmdline.Command("cache-url", Run), nil, tt.args...); status != tt.status {
 			t.Errorf("%q: status %d, %s", tt.args, status, errs)
 		}
 	}
@@ -367,7 +370,7 @@ func ftpSession(conn net.Conn, name, content string) {
 func TestCacheURLFTP(t *testing.T) {
 	address := "ftp://" + ftpServer(t, "pub/f", "by ftp")
 	dest := filepath.Join(t.TempDir(), "f")
-	if err := fetchFrom(t, address+"/pub/f", dest, nil); err != nil || read(t, dest) != "by ftp" {
+	if err := fetchFrom(t, address+"/pub/f", dest, nil); err != nil || commandtest.Read(t, dest) != "by ftp" {
 		t.Fatalf("%v", err)
 	}
 	before, err := os.Stat(dest)

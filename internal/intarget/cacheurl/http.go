@@ -1,4 +1,4 @@
-package intarget
+package cacheurl
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/dib-builder/dib/internal/intarget/cmdline"
 )
 
 // newClient makes an HTTP client that uses the proxies of the environment and
@@ -35,7 +37,7 @@ func (d *download) fetchHTTP(ctx context.Context, tmp io.Writer, known validator
 	defer cancel(nil)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url.String(), nil)
 	if err != nil {
-		return fetched{}, &ExitError{Code: exitURL, Err: err}
+		return fetched{}, &cmdline.ExitError{Code: exitURL, Err: err}
 	}
 	req.Header.Set("User-Agent", "dib")
 	if d.force {
@@ -68,11 +70,11 @@ func (d *download) fetchHTTP(ctx context.Context, tmp io.Writer, known validator
 	var write *os.PathError
 	switch {
 	case errors.As(err, &write):
-		return fetched{}, exitWith(exitWrite, "cannot write download: %w", err)
+		return fetched{}, cmdline.Exitf(exitWrite, "cannot write download: %w", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fetched{}, &transient{exitWith(exitPartial, "cannot download %s: the server ended after %d bytes", d.url.Redacted(), n)}
+		return fetched{}, &transient{cmdline.Exitf(exitPartial, "cannot download %s: the server ended after %d bytes", d.url.Redacted(), n)}
 	case err != nil && errors.Is(context.Cause(ctx), os.ErrDeadlineExceeded):
-		return fetched{}, &transient{exitWith(exitTimeout, "cannot download %s: no data for %v", d.url.Redacted(), stallTimeout)}
+		return fetched{}, &transient{cmdline.Exitf(exitTimeout, "cannot download %s: no data for %v", d.url.Redacted(), stallTimeout)}
 	case err != nil:
 		return fetched{}, d.networkError(err, exitReceive)
 	case n == 0 && conditional:
@@ -101,11 +103,11 @@ func (d *download) statusError(code int) error {
 	case code == http.StatusOK, code == http.StatusNotModified:
 		return nil
 	case code == http.StatusNotFound:
-		return exitWith(exitNotFound, "cannot download %s: not found (404); check the address", d.url.Redacted())
+		return cmdline.Exitf(exitNotFound, "cannot download %s: not found (404); check the address", d.url.Redacted())
 	case slices.Contains(retryStatuses, code):
-		return &transient{exitWith(1, "cannot download %s: server answered %d %s", d.url.Redacted(), code, http.StatusText(code))}
+		return &transient{cmdline.Exitf(1, "cannot download %s: server answered %d %s", d.url.Redacted(), code, http.StatusText(code))}
 	}
-	return exitWith(1, "cannot download %s: server answered %d %s", d.url.Redacted(), code, http.StatusText(code))
+	return cmdline.Exitf(1, "cannot download %s: server answered %d %s", d.url.Redacted(), code, http.StatusText(code))
 }
 
 // networkError gives a failed exchange the exit status that curl would have.
@@ -137,7 +139,7 @@ func (d *download) networkError(err error, fallback int) error {
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		again = true
 	}
-	failed := &ExitError{Code: code, Err: wrapped}
+	failed := &cmdline.ExitError{Code: code, Err: wrapped}
 	if again {
 		return &transient{failed}
 	}

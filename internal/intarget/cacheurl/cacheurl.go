@@ -1,4 +1,6 @@
-package intarget
+// Package cacheurl is the command cache-url: it downloads a file unless the copy
+// at hand is current.
+package cacheurl
 
 import (
 	"context"
@@ -19,9 +21,11 @@ import (
 	"time"
 
 	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/internal/intarget/tempfile"
 )
 
-const cacheURLUsage = `usage: cache-url [-f] [--checksum ALGORITHM:HEX] URL DEST
+const usage = `usage: cache-url [-f] [--checksum ALGORITHM:HEX] URL DEST
 
 Download URL to DEST unless DEST is current. URL is http, https, ftp or file.
 
@@ -71,35 +75,37 @@ type download struct {
 	client *http.Client
 }
 
-// cacheURL is the command cache-url.
-func cacheURL(ctx context.Context, io command.IO, args []string) error {
+// Run is the command cache-url [-f] [--checksum ALGORITHM:HEX] URL DEST. Its exit
+// statuses are those of curl where curl has one, 44 for a file that the server
+// does not have, and else 1.
+func Run(ctx context.Context, io command.IO, args []string) error {
 	d := &download{wait: pause, client: newClient(), tmpDir: io.Getenv("TMPDIR")}
 	var checksum string
 	var help bool
-	operands, err := options{"-f": &d.force, "-h": &help, "--help": &help, "--checksum": &checksum}.parse(args, false)
+	operands, err := cmdline.Options{"-f": &d.force, "-h": &help, "--help": &help, "--checksum": &checksum}.Parse(args, false)
 	if help {
-		fmt.Fprint(io.Out, cacheURLUsage)
-		return errHelp
+		fmt.Fprint(io.Out, usage)
+		return cmdline.ErrHelp
 	}
 	if err == nil && len(operands) != 2 {
 		err = errors.New("a URL and a destination are needed")
 	}
 	if err != nil {
-		fmt.Fprint(io.Err, cacheURLUsage)
-		return &ExitError{Code: exitUsage, Err: err}
+		fmt.Fprint(io.Err, usage)
+		return &cmdline.ExitError{Code: exitUsage, Err: err}
 	}
 	if d.url, err = url.Parse(operands[0]); err != nil {
-		return &ExitError{Code: exitURL, Err: err}
+		return &cmdline.ExitError{Code: exitURL, Err: err}
 	}
 	d.dest = operands[1]
 	if checksum != "" {
 		if err := d.expect(checksum); err != nil {
-			return &ExitError{Code: exitUsage, Err: err}
+			return &cmdline.ExitError{Code: exitUsage, Err: err}
 		}
 	}
 	d.say = func(format string, args ...any) { fmt.Fprintf(io.Err, format+"\n", args...) }
 	d.trace = func(string, ...any) {}
-	if environmentOf(io).trace() > 1 {
+	if cmdline.EnvironmentOf(io).Trace() > 1 {
 		d.trace = d.say
 	}
 	return d.run(ctx)
@@ -135,7 +141,7 @@ func (d *download) expect(checksum string) error {
 
 func (d *download) run(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(d.dest), 0o777); err != nil {
-		return &ExitError{Code: exitWrite, Err: fmt.Errorf("cannot create directory of %s: %w", d.dest, err)}
+		return &cmdline.ExitError{Code: exitWrite, Err: fmt.Errorf("cannot create directory of %s: %w", d.dest, err)}
 	}
 	st, err := os.Stat(d.dest)
 	pipe := err == nil && st.Mode()&fs.ModeNamedPipe != 0
@@ -151,9 +157,9 @@ func (d *download) run(ctx context.Context) error {
 		}
 		beside = filepath.Join(dir, "pipe")
 	}
-	tmp, err := createBeside(beside, 0o666)
+	tmp, err := tempfile.CreateBeside(beside, 0o666)
 	if err != nil {
-		return &ExitError{Code: exitWrite, Err: fmt.Errorf("cannot create temporary file: %w", err)}
+		return &cmdline.ExitError{Code: exitWrite, Err: fmt.Errorf("cannot create temporary file: %w", err)}
 	}
 	defer os.Remove(tmp.Name()) // gone already after a rename
 	defer tmp.Close()
@@ -182,7 +188,7 @@ func (d *download) publish(tmp *os.File, v validators) error {
 		err = os.Rename(tmp.Name(), d.dest)
 	}
 	if err != nil {
-		return &ExitError{Code: exitWrite, Err: fmt.Errorf("cannot write %s: %w", d.dest, err)}
+		return &cmdline.ExitError{Code: exitWrite, Err: fmt.Errorf("cannot write %s: %w", d.dest, err)}
 	}
 	if err := v.write(d.dest); err != nil {
 		// The file is there; without validators the next call asks by its time.
@@ -202,7 +208,7 @@ func (d *download) intoPipe(tmp *os.File) error {
 		err = errors.Join(err, out.Close())
 	}
 	if err != nil {
-		return &ExitError{Code: exitWrite, Err: fmt.Errorf("cannot write to pipe %s: %w", d.dest, err)}
+		return &cmdline.ExitError{Code: exitWrite, Err: fmt.Errorf("cannot write to pipe %s: %w", d.dest, err)}
 	}
 	return nil
 }
@@ -222,7 +228,7 @@ func (d *download) verify(file string) error {
 		return fmt.Errorf("cannot verify %s: %w", file, err)
 	}
 	if sum := h.Sum(nil); string(sum) != string(d.sum) {
-		return exitWith(exitChecksum, "cannot accept %s: its checksum is %x, expected %x", d.url.Redacted(), sum, d.sum)
+		return cmdline.Exitf(exitChecksum, "cannot accept %s: its checksum is %x, expected %x", d.url.Redacted(), sum, d.sum)
 	}
 	return nil
 }
@@ -252,7 +258,7 @@ func (d *download) fetchRetrying(ctx context.Context, tmp *os.File, known valida
 			return fetched{}, err
 		}
 		if err := restart(tmp); err != nil {
-			return fetched{}, &ExitError{Code: exitWrite, Err: err}
+			return fetched{}, &cmdline.ExitError{Code: exitWrite, Err: err}
 		}
 	}
 }
@@ -274,20 +280,20 @@ func (d *download) fetch(ctx context.Context, tmp *os.File, known validators) (f
 	case "file":
 		return fetched{}, d.fetchFile(tmp)
 	}
-	return fetched{}, exitWith(exitProtocol, "cannot download %s: protocol %q is not one of http, https, ftp, file", d.url.Redacted(), d.url.Scheme)
+	return fetched{}, cmdline.Exitf(exitProtocol, "cannot download %s: protocol %q is not one of http, https, ftp, file", d.url.Redacted(), d.url.Scheme)
 }
 
 func (d *download) fetchFile(tmp *os.File) error {
 	if h := d.url.Host; h != "" && h != "localhost" {
-		return exitWith(exitURL, "cannot read %s: a file URL names no host, use file:///path", d.url)
+		return cmdline.Exitf(exitURL, "cannot read %s: a file URL names no host, use file:///path", d.url)
 	}
 	in, err := os.Open(d.url.Path)
 	if err != nil {
-		return exitWith(exitReadFile, "cannot read source: %w", err)
+		return cmdline.Exitf(exitReadFile, "cannot read source: %w", err)
 	}
 	defer in.Close()
 	if _, err := io.Copy(tmp, in); err != nil {
-		return exitWith(exitReadFile, "cannot copy %s: %w", d.url.Path, err)
+		return cmdline.Exitf(exitReadFile, "cannot copy %s: %w", d.url.Path, err)
 	}
 	return nil
 }
@@ -342,7 +348,7 @@ func (v validators) write(dest string) error {
 	if err != nil {
 		return err
 	}
-	f, err := createBeside(dest, 0o666)
+	f, err := tempfile.CreateBeside(dest, 0o666)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package intarget
+package pkginstalls
 
 import (
 	"encoding/json"
@@ -10,7 +10,19 @@ import (
 	"testing"
 
 	"github.com/dib-builder/dib/elements"
+	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/test/commandtest"
 )
+
+// call runs a command of the package.
+func call(t *testing.T, env map[string]string, name string, args ...string) (out, errs string, status int) {
+	t.Helper()
+	do := map[string]cmdline.Func{
+		"early-packages": Early, "package-installs": LegacyInstall, "package-installs-squash": Squash,
+		"package-installs-v2": Install, "package-uninstalls": LegacyUninstall,
+	}[name]
+	return commandtest.Call(t, cmdline.Command(name, do), env, args...)
+}
 
 func TestParseInstallsErrors(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
@@ -39,7 +51,7 @@ func TestParseInstallsErrors(t *testing.T) {
 }
 
 func TestSelection(t *testing.T) {
-	env := environment{"ARCH": "ppc64le", "A": "x", "EMPTY": "", "DIB_INSTALLTYPE_my_element": "package", "DIB_DEFAULT_INSTALLTYPE": "source"}
+	env := cmdline.Environment{"ARCH": "ppc64le", "A": "x", "EMPTY": "", "DIB_INSTALLTYPE_my_element": "package", "DIB_DEFAULT_INSTALLTYPE": "source"}
 	for _, tt := range []struct {
 		params string
 		want   string // empty: left out; otherwise the action and phase
@@ -96,7 +108,7 @@ func TestUnsetVariableIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = entries[0].selected(environment{"A": "x"})
+	_, err = entries[0].selected(cmdline.Environment{"A": "x"})
 	if err == nil || !strings.Contains(err.Error(), "variable B is not set") || !strings.HasPrefix(err.Error(), "f:1: ") {
 		t.Errorf("got %v", err)
 	}
@@ -104,7 +116,7 @@ func TestUnsetVariableIsFound(t *testing.T) {
 
 func TestSquash(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{
+	commandtest.Write(t, dir, map[string]string{
 		"over/one/package-installs.yaml": "keep:\n",
 		"lib/one/package-installs.yaml":  "shadowed:\n",
 		"lib/two/package-installs.yaml": "keep: {uninstall: true}\ngone: {build-only: true}\nfiltered: {uninstall: true}\n" +
@@ -120,7 +132,7 @@ func TestSquash(t *testing.T) {
 		t.Fatalf("status %d: %s", status, errs)
 	}
 	var got map[string]phasePackages
-	if err := json.Unmarshal([]byte(read(t, out)), &got); err != nil {
+	if err := json.Unmarshal([]byte(commandtest.Read(t, out)), &got); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]phasePackages{
@@ -140,7 +152,7 @@ func TestSquash(t *testing.T) {
 
 func TestSquashFailures(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{"e/package-installs.yaml": "p:\n  when: NOT_SET = 1\n"})
+	commandtest.Write(t, dir, map[string]string{"e/package-installs.yaml": "p:\n  when: NOT_SET = 1\n"})
 	for _, tt := range []struct {
 		name   string
 		args   []string
@@ -163,13 +175,13 @@ func TestSquashFailures(t *testing.T) {
 // installer is an install-packages that says what it was called with.
 func installer(t *testing.T, status int) string {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{"install-packages!": fmt.Sprintf("#!/bin/bash\nprintf '<%%s>' \"$@\"\necho\nexit %d\n", status)})
+	commandtest.Write(t, dir, map[string]string{"install-packages!": fmt.Sprintf("#!/bin/bash\nprintf '<%%s>' \"$@\"\necho\nexit %d\n", status)})
 	return dir + ":/usr/bin:/bin"
 }
 
 func TestRunInstalls(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "list.json")
-	write(t, filepath.Dir(file), map[string]string{"list.json": `{"install.d": {
+	commandtest.Write(t, filepath.Dir(file), map[string]string{"list.json": `{"install.d": {
 		"install": [["b", "no-map"], ["a", "no-map-2"], ["b", "no-map"], ["a", "no-map"]], "uninstall": []},
 		"post-install.d": {"uninstall": [["c", "no-map"]]}}`})
 	env := map[string]string{"DISTRO_NAME": "debian", "PATH": installer(t, 0)}
@@ -209,7 +221,7 @@ func TestRunInstalls(t *testing.T) {
 
 func TestForeignPkgMapIsUsed(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{
+	commandtest.Write(t, dir, map[string]string{
 		"list.json": `{"install.d": {"install": [["a", "x"]]}}`,
 		"pkg-map!":  "#!/bin/bash\necho log line\necho \"-mapped-${*: -1}\"\n",
 	})
@@ -225,7 +237,7 @@ func TestForeignPkgMapIsUsed(t *testing.T) {
 
 func TestLegacyLists(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{"package-installs-x": "# comment\n\na\n-b\nc", "other": "z\n"})
+	commandtest.Write(t, dir, map[string]string{"package-installs-x": "# comment\n\na\n-b\nc", "other": "z\n"})
 	env := map[string]string{"DISTRO_NAME": "debian", "PATH": installer(t, 0)}
 	for name, want := range map[string]string{
 		"package-installs":   "> <a><b><c>\n",
@@ -245,11 +257,11 @@ func TestLegacyLists(t *testing.T) {
 func TestLibraryInstalls(t *testing.T) {
 	dir := t.TempDir()
 	var all []element
-	for _, name := range ownElements {
+	for _, name := range commandtest.Elements {
 		for _, file := range []string{earlyFile, "package-installs.yaml", "pkg-map"} {
 			data, err := fs.ReadFile(elements.FS(), name+"/"+file)
 			if err == nil {
-				write(t, dir, map[string]string{name + "/" + file: string(data)})
+				commandtest.Write(t, dir, map[string]string{name + "/" + file: string(data)})
 			}
 		}
 		all = append(all, element{name, filepath.Join(dir, name)})
@@ -261,7 +273,7 @@ func TestLibraryInstalls(t *testing.T) {
 		{"rhel", "9", "amd64", "efi"}, {"rocky", "9", "amd64", "gpt"}, {"opensuse", "15.6", "ppc64le", "mbr"},
 		{"gentoo", "23.0", "amd64", "mbr"}, {"openeuler", "22.03-LTS", "amd64", ""},
 	} {
-		env := environment{
+		env := cmdline.Environment{
 			"DISTRO_NAME": on.distro, "DIB_RELEASE": on.release, "ARCH": on.arch,
 			"DIB_SKIP_BASE_PACKAGE_INSTALL": "0", "DIB_SKIP_GRUB_PACKAGE_INSTALL": "False",
 		}
@@ -274,12 +286,12 @@ func TestLibraryInstalls(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "%s %s %s %s:\n  %s\n", on.distro, on.release, on.arch, on.layout, strings.Join(packages, "\n  "))
 	}
-	golden(t, "installs.txt", b.String())
+	commandtest.Golden(t, "installs.txt", b.String())
 }
 
 func TestEarlyPackagesOnlyOfBuiltinElements(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{"mine/package-installs.yaml": "a:\n"})
+	commandtest.Write(t, dir, map[string]string{"mine/package-installs.yaml": "a:\n"})
 	out, errs, status := call(t, map[string]string{"IMAGE_ELEMENT_YAML": "mine: " + dir + "/mine\n"}, "early-packages")
 	if out != "" || status != 0 {
 		t.Errorf("status %d, out %q, err %q", status, out, errs)
@@ -305,7 +317,7 @@ func FuzzParseInstalls(f *testing.F) {
 			}
 			return
 		}
-		env := environment{"ARCH": "amd64"}
+		env := cmdline.Environment{"ARCH": "amd64"}
 		for _, e := range entries {
 			for _, c := range e.when {
 				env[c.variable] = c.value
@@ -321,7 +333,7 @@ func FuzzParseInstalls(f *testing.F) {
 				chosen = append(chosen, e)
 			}
 		}
-		result, _ := squash(chosen)
+		result, _ := merge(chosen)
 		for _, p := range result {
 			if len(p.Install)+len(p.Uninstall) > 2*len(chosen) {
 				t.Error("more records than entries")

@@ -1,4 +1,4 @@
-package intarget
+package pkginstalls
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/internal/intarget/pkgmap"
 	"github.com/dib-builder/dib/internal/place"
 )
 
@@ -19,15 +21,15 @@ import (
 // the format of package-installs.yaml.
 const earlyFile = "early-packages.yaml"
 
-// earlyPackages is the command early-packages: it prints, one a line, the
+// Early is the command early-packages: it prints, one a line, the
 // packages that built-in elements of this build are going to install, so that
 // the first root filesystem can be made with them in one transaction. It is a
 // hint: what cannot be known yet is left out and installed in its phase.
-func earlyPackages(_ context.Context, io command.IO, args []string) error {
+func Early(_ context.Context, io command.IO, args []string) error {
 	if len(args) > 0 {
-		return exitWith(2, "unexpected argument %q", args[0])
+		return cmdline.Exitf(2, "unexpected argument %q", args[0])
 	}
-	env := environmentOf(io)
+	env := cmdline.EnvironmentOf(io)
 	dirs, err := resolvedElements(env)
 	if err != nil {
 		return err
@@ -50,7 +52,7 @@ func earlyPackages(_ context.Context, io command.IO, args []string) error {
 
 // hintedPackages maps what the elements install for good, sorted and without
 // repetition.
-func hintedPackages(elements []element, env environment) ([]string, error) {
+func hintedPackages(elements []element, env cmdline.Environment) ([]string, error) {
 	packages := map[string]bool{}
 	removed := map[string]bool{}
 	for _, e := range elements {
@@ -74,7 +76,7 @@ func hintedPackages(elements []element, env environment) ([]string, error) {
 			if !ok {
 				continue
 			}
-			lines, err := mapNames(table, []string{en.pkg}, true)
+			lines, err := pkgmap.Names(table, []string{en.pkg}, true)
 			if err != nil {
 				return nil, err
 			}
@@ -92,7 +94,7 @@ func hintedPackages(elements []element, env environment) ([]string, error) {
 
 // packageTable is an element's package map for the distribution of the build;
 // empty if it has none.
-func packageTable(e element, env environment) (map[string]string, error) {
+func packageTable(e element, env cmdline.Environment) (map[string]string, error) {
 	file := filepath.Join(e.dir, "pkg-map")
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,7 +103,7 @@ func packageTable(e element, env environment) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read package map of element %s: %w", e.name, err)
 	}
-	m, err := ParsePackageMap(file, data)
+	m, err := pkgmap.Parse(file, data)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package intarget
+package cacheurl
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dib-builder/dib/internal/intarget/cmdline"
 )
 
 // fetchFTP fetches anonymously, or with the URL's user, in extended passive
@@ -39,7 +41,7 @@ func (d *download) fetchFTP(ctx context.Context, tmp *os.File, known validators)
 	}
 	file := strings.TrimPrefix(d.url.Path, "/")
 	if strings.ContainsAny(file+user+password, "\r\n") {
-		return fetched{}, exitWith(exitURL, "cannot download %s: line breaks in the address", d.url.Redacted())
+		return fetched{}, cmdline.Exitf(exitURL, "cannot download %s: line breaks in the address", d.url.Redacted())
 	}
 	code, message, err := ftpCommand(text, "USER "+user)
 	if err == nil && code == 331 {
@@ -87,7 +89,7 @@ func (d *download) retrieve(ctx context.Context, text *textproto.Conn, file stri
 	defer stop()
 	code, message, err = ftpCommand(text, "RETR "+file)
 	if err == nil && code == 550 {
-		return exitWith(exitNotFound, "cannot download %s: not found (550 %s)", d.url.Redacted(), message)
+		return cmdline.Exitf(exitNotFound, "cannot download %s: not found (550 %s)", d.url.Redacted(), message)
 	}
 	if err != nil || code/100 != 1 {
 		return d.ftpError("fetch the file", code, message, err)
@@ -125,7 +127,7 @@ func (d *download) ftpError(what string, code int, message string, err error) er
 	if err != nil {
 		return d.networkError(err, exitReceive)
 	}
-	failed := &ExitError{Code: 1, Err: fmt.Errorf("cannot download %s: cannot %s: server answered %d %s", d.url.Redacted(), what, code, message)}
+	failed := &cmdline.ExitError{Code: 1, Err: fmt.Errorf("cannot download %s: cannot %s: server answered %d %s", d.url.Redacted(), what, code, message)}
 	if code/100 == 4 {
 		return &transient{failed}
 	}

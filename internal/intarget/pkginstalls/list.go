@@ -1,8 +1,14 @@
-package intarget
+// Package pkginstalls installs and removes the packages that elements declare in
+// their package-installs files.
+package pkginstalls
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -291,95 +297,26 @@ func (p *installsParser) conditions(n *yaml.Node) ([]condition, error) {
 	return all, nil
 }
 
-// unsetVariable is the failure of a condition on a variable that is not set.
-type unsetVariable struct{ at, name, condition string }
+// installsFiles are the names of an element's declarative package lists, in
+// the order in which they are read.
+var installsFiles = []string{"package-installs.json", "package-installs.yaml"}
 
-func (e *unsetVariable) Error() string {
-	return fmt.Sprintf("%s: condition %q: variable %s is not set; give it a default in environment.d", e.at, e.condition, e.name)
-}
-
-// selected reports whether the entry's filters let it through. Every
-// condition is evaluated, so that an unset variable is always found.
-func (e entry) selected(env environment) (bool, error) {
-	ok := e.installType == "" || e.installType == installTypeOf(e.element, env)
-	if e.arch != nil || e.notArch != nil {
-		arch, set := env["ARCH"]
-		if !set {
-			return false, fmt.Errorf("%s: package %s depends on the architecture, but ARCH is not set", e.at, e.pkg)
-		}
-		ok = ok && (e.arch == nil || slices.Contains(e.arch, arch)) && !slices.Contains(e.notArch, arch)
-	}
-	if e.pythonVer != "" {
-		version := env["DIB_PYTHON_VERSION"]
-		if version == "" {
-			version = "3" // without the dib-python element
-		}
-		ok = ok && e.pythonVer == version
-	}
-	if !ok {
-		return false, nil
-	}
-	for _, c := range e.when {
-		value, set := env[c.variable]
-		if !set {
-			return false, &unsetVariable{e.at, c.variable, c.text}
-		}
-		ok = ok && (value == c.value) == c.equal
-	}
-	return ok, nil
-}
-
-// installTypeOf is the install type chosen for an element.
-func installTypeOf(element string, env environment) string {
-	for _, name := range []string{"DIB_INSTALLTYPE_" + strings.ReplaceAll(element, "-", "_"), "DIB_DEFAULT_INSTALLTYPE"} {
-		if value := env[name]; value != "" {
-			return value
-		}
-	}
-	return "source"
-}
-
-// phasePackages is what one phase installs at its start and removes at its
-// end, as pairs of package and element.
-type phasePackages struct {
-	Install   [][2]string `json:"install"`
-	Uninstall [][2]string `json:"uninstall"`
-}
-
-// squash merges the selected entries of all elements, in their order. A
-// package that any element installs for good is not removed in that phase. A
-// removal in a later phase than the installation is done, with a warning.
-func squash(entries []entry) (result map[string]*phasePackages, warnings []string) {
-	type key struct{ phase, pkg string }
-	wanted := map[key]bool{}
-	wantedBy := map[string][]entry{}
-	for _, e := range entries {
-		if e.action == install {
-			wanted[key{e.phase, e.pkg}] = true
-			wantedBy[e.pkg] = append(wantedBy[e.pkg], e)
-		}
-	}
-	result = map[string]*phasePackages{}
-	for _, e := range entries {
-		p := result[e.phase]
-		if p == nil {
-			p = &phasePackages{Install: [][2]string{}, Uninstall: [][2]string{}}
-			result[e.phase] = p
-		}
-		record := [2]string{e.pkg, e.element}
-		if e.action != uninstall {
-			p.Install = append(p.Install, record)
-		}
-		if e.action == install || wanted[key{e.phase, e.pkg}] {
+// readInstalls reads those of the named files that exist in an element's directory.
+func readInstalls(e element, names ...string) (entries []entry, warnings []string, err error) {
+	for _, name := range names {
+		file := filepath.Join(e.dir, name)
+		data, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		p.Uninstall = append(p.Uninstall, record)
-		for _, w := range wantedBy[e.pkg] {
-			if slices.Index(phases, w.phase) < slices.Index(phases, e.phase) {
-				warnings = append(warnings, fmt.Sprintf("package %s, installed in %s by element %s (%s), is removed in %s by element %s (%s)",
-					e.pkg, w.phase, w.element, w.at, e.phase, e.element, e.at))
-			}
+		if err != nil {
+			return nil, nil, fmt.Errorf("cannot read package list of element %s: %w", e.name, err)
 		}
+		more, warn, err := parseInstalls(file, e.name, data)
+		if err != nil {
+			return nil, nil, err
+		}
+		entries, warnings = append(entries, more...), append(warnings, warn...)
 	}
-	return result, warnings
+	return entries, warnings, nil
 }

@@ -1,20 +1,18 @@
-package intarget
+package pkgmap
 
 import (
-	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/dib-builder/dib/elements"
+	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/test/commandtest"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
 
 const exampleMap = `{
   "default": {"a": "default-a", "b": "default-b", "none": "x"},
@@ -25,7 +23,7 @@ const exampleMap = `{
 
 func TestPkgMap(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "map")
-	write(t, filepath.Dir(file), map[string]string{"map": exampleMap, "bad": "{\n  \"default\": {\"a\": [1]}\n}", "broken": "{\n  \"default\": }"})
+	commandtest.Write(t, filepath.Dir(file), map[string]string{"map": exampleMap, "bad": "{\n  \"default\": {\"a\": [1]}\n}", "broken": "{\n  \"default\": }"})
 	bad, broken := filepath.Join(filepath.Dir(file), "bad"), filepath.Join(filepath.Dir(file), "broken")
 	for _, tt := range []struct {
 		name   string
@@ -59,7 +57,7 @@ func TestPkgMap(t *testing.T) {
 		{"syntax", "debian", "x", []string{"--pkg-map", broken, "a"}, "", broken + ":2:14", 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			out, errs, status := call(t, map[string]string{"DISTRO_NAME": tt.distro, "DIB_RELEASE": tt.rel}, "pkg-map", tt.args...)
+			out, errs, status := commandtest.Call(t, cmdline.Command("pkg-map", Run), map[string]string{"DISTRO_NAME": tt.distro, "DIB_RELEASE": tt.rel}, tt.args...)
 			if out != tt.out || status != tt.status || !strings.Contains(errs, tt.errs) {
 				t.Errorf("status %d, out %q, err %q; want %d, %q, ...%q...", status, out, errs, tt.status, tt.out, tt.errs)
 			}
@@ -74,12 +72,12 @@ func TestLibraryNames(t *testing.T) {
 		{"debian", "bookworm"}, {"ubuntu", "noble"}, {"fedora", "40"}, {"centos", "9-stream"}, {"centos", "10-stream"}, {"rhel", "9"},
 		{"rocky", "9"}, {"almalinux", "9"}, {"opensuse", "15.6"}, {"gentoo", "23.0"}, {"openeuler", "22.03-LTS"},
 	} {
-		for _, element := range ownElements {
+		for _, element := range commandtest.Elements {
 			data, err := fs.ReadFile(elements.FS(), element+"/pkg-map")
 			if err != nil {
 				continue
 			}
-			m, err := ParsePackageMap(element+"/pkg-map", data)
+			m, err := Parse(element+"/pkg-map", data)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,36 +87,15 @@ func TestLibraryNames(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "names.txt", b.String())
+	commandtest.Golden(t, "names.txt", b.String())
 }
 
-// ownElements are those whose resolution golden files hold.
-var ownElements = []string{
-	"base", "bootloader", "cache-url", "cloud-init", "devuser", "growroot", "install-static", "openssh-server", "runtime-ssh-host-keys",
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want := read(t, path); got != want {
-		t.Errorf("%s differs (run with -update to accept):\n%s", path, got)
-	}
-}
-
-func FuzzParsePackageMap(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, seed := range []string{exampleMap, "", "{}", "null", "[]", `{"default": null}`, `{"default": {"a": 1}}`, "{\"default\":\n}", "\xff"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := ParsePackageMap("map", data)
+		m, err := Parse("map", data)
 		if err != nil {
 			if !strings.Contains(err.Error(), "map") {
 				t.Errorf("error does not name the file: %v", err)
@@ -128,7 +105,7 @@ func FuzzParsePackageMap(f *testing.F) {
 		for _, distro := range []string{"centos", "debian", "x"} {
 			table := m.Table(distro, "9-stream")
 			names := slices.Sorted(maps.Keys(table))
-			lines, err := mapNames(table, names, false)
+			lines, err := Names(table, names, false)
 			if err != nil || len(lines) > len(names) {
 				t.Errorf("known names do not map: %v", err)
 			}

@@ -1,4 +1,6 @@
-package intarget
+// Package installstatic is the command install-static: it lays a tree of files
+// over another.
+package installstatic
 
 import (
 	"context"
@@ -11,21 +13,23 @@ import (
 	"slices"
 
 	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/internal/intarget/tempfile"
 )
 
 // versionControl are the directories that never belong into an image.
 var versionControl = []string{".bzr", ".git", ".hg", ".svn", "CVS", "RCS", "SCCS"}
 
-// installStatic is the command install-static FROM TO: it copies a tree over
+// Run is the command install-static FROM TO: it copies a tree over
 // another. Files become the caller's; new files take the source's permission
 // bits as far as the umask lets them, existing files keep theirs; times are
 // not kept; links are copied as links. A directory whose counterpart is a link
 // to a directory goes where the link leads, so that /lib of a merged-usr
 // system stays a link.
-func installStatic(ctx context.Context, io command.IO, args []string) error {
+func Run(ctx context.Context, io command.IO, args []string) error {
 	if len(args) != 2 {
 		fmt.Fprintln(io.Err, "usage: install-static FROM TO")
-		return &ExitError{Code: 2}
+		return &cmdline.ExitError{Code: 2}
 	}
 	if err := overlay(ctx, args[0], args[1]); err != nil {
 		return fmt.Errorf("cannot install static files: %w", err)
@@ -109,7 +113,7 @@ func overlayFile(src, dst string) (err error) {
 	if err == nil && old.IsDir() {
 		return fmt.Errorf("%s is a directory, but %s is a file", dst, src)
 	}
-	out, err := createBeside(dst, info.Mode().Perm())
+	out, err := tempfile.CreateBeside(dst, info.Mode().Perm())
 	if err != nil {
 		return err
 	}
