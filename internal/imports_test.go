@@ -52,6 +52,7 @@ var onlyImports = map[string][]string{
 	"internal/place":      {},
 	"internal/recipe":     {},
 	"internal/run":        {"golang.org/x/sys/..."},
+	"internal/treepath":   {},
 	"internal/sidetable":  {"golang.org/x/sys/..."},
 	"internal/fetch":      {"internal/event", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 	"internal/element":    {"internal/place"},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/dib-builder/dib/internal/blockdev"
+	"github.com/dib-builder/dib/internal/treepath"
 )
 
 // Places in GRUB's boot sector (boot.img) and in the first sector of its core
@@ -29,7 +30,7 @@ const (
 // ok is false when there is none.
 func grubImages(tree string) (boot, core []byte, ok bool, err error) {
 	for _, dir := range []string{"boot/grub/i386-pc", "boot/grub2/i386-pc"} {
-		at, err := resolve(tree, dir)
+		at, err := treepath.Resolve(tree, dir)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}

@@ -2,15 +2,14 @@ package disk
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/dib-builder/dib/internal/run"
+	"github.com/dib-builder/dib/internal/treepath"
 )
 
 // minMke2fs is the oldest mke2fs whose -d copies trees as needed here.
@@ -106,7 +105,7 @@ func treeTools(tree string, env []string) (*tools, error) {
 	find := func(patterns ...string) (string, error) {
 		for _, p := range patterns {
 			dir, base := filepath.Split(p)
-			real, err := resolve(tree, dir)
+			real, err := treepath.Resolve(tree, dir)
 			if err != nil {
 				continue
 			}
@@ -118,7 +117,7 @@ func treeTools(tree string, env []string) (*tools, error) {
 			if err != nil {
 				continue
 			}
-			if file, err := resolve(tree, rel); err == nil {
+			if file, err := treepath.Resolve(tree, rel); err == nil {
 				return file, nil
 			}
 		}
@@ -138,7 +137,7 @@ func treeTools(tree string, env []string) (*tools, error) {
 	}
 	start := []string{loader, "--library-path", strings.Join(libraryDirs(tree), ":")}
 	t := &tools{mke2fs: append(start[:len(start):len(start)], mke2fs), debugfs: append(start[:len(start):len(start)], debugfs), env: env}
-	if conf, err := resolve(tree, "etc/mke2fs.conf"); err == nil {
+	if conf, err := treepath.Resolve(tree, "etc/mke2fs.conf"); err == nil {
 		t.env = append(env[:len(env):len(env)], "MKE2FS_CONFIG="+conf)
 	}
 	return t, nil
@@ -148,7 +147,7 @@ func treeTools(tree string, env []string) (*tools, error) {
 func libraryDirs(tree string) []string {
 	var dirs []string
 	for _, top := range []string{"lib64", "lib", "usr/lib64", "usr/lib"} {
-		real, err := resolve(tree, top)
+		real, err := treepath.Resolve(tree, top)
 		if err != nil {
 			continue
 		}
@@ -156,46 +155,4 @@ func libraryDirs(tree string) []string {
 		dirs = append(append(dirs, multiarch...), real)
 	}
 	return dirs
-}
-
-// maxLinks bounds symbolic links followed by resolve, as the kernel does.
-const maxLinks = 40
-
-// resolve finds a path inside a tree, following symbolic links as a process
-// that has the tree as its root directory would. The result exists.
-func resolve(tree, name string) (string, error) {
-	todo := strings.Split(filepath.ToSlash(name), "/")
-	at, links := "", 0
-	for len(todo) > 0 {
-		part := todo[0]
-		todo = todo[1:]
-		if part == "" || part == "." {
-			continue
-		}
-		if part == ".." {
-			at = filepath.Dir("/" + at)[1:]
-			continue
-		}
-		next := filepath.Join(at, part)
-		st, err := os.Lstat(filepath.Join(tree, next))
-		if err != nil {
-			return "", err
-		}
-		if st.Mode()&os.ModeSymlink == 0 {
-			at = next
-			continue
-		}
-		if links++; links > maxLinks {
-			return "", &os.PathError{Op: "resolve", Path: name, Err: errors.New("too many symbolic links")}
-		}
-		target, err := os.Readlink(filepath.Join(tree, next))
-		if err != nil {
-			return "", err
-		}
-		if filepath.IsAbs(target) {
-			at = ""
-		}
-		todo = append(strings.Split(target, "/"), todo...)
-	}
-	return filepath.Join(tree, at), nil
 }

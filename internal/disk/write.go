@@ -19,6 +19,7 @@ import (
 
 	"github.com/dib-builder/dib/internal/blockdev"
 	"github.com/dib-builder/dib/internal/event"
+	"github.com/dib-builder/dib/internal/treepath"
 )
 
 // Options say what to write.
@@ -172,7 +173,7 @@ func (w *writer) filesystem(ctx context.Context, f *os.File, image string, fs bl
 		return err
 	}
 	plan.mkdirs = missing
-	dir, err := resolve(w.Tree, point)
+	dir, err := treepath.Resolve(w.Tree, point)
 	if errors.Is(err, os.ErrNotExist) {
 		return w.fill(ctx, f, image, plan, "", attrs)
 	}
@@ -212,7 +213,7 @@ func (w *writer) nested(node, point string) (dirs, missing []string, err error) 
 		if parent, _ := w.Layout.Holding(path.Dir(m.Point)); parent == nil || parent.Node != node {
 			continue
 		}
-		dir, err := resolve(w.Tree, m.Point)
+		dir, err := treepath.Resolve(w.Tree, m.Point)
 		switch {
 		case err == nil && dir != filepath.Join(w.Tree, m.Point):
 			return nil, nil, fmt.Errorf("cannot separate mount point %s from the tree: it leads through a symbolic link to %s", m.Point, dir)

@@ -274,33 +274,6 @@ func TestWriteEvents(t *testing.T) {
 	}
 }
 
-func TestResolve(t *testing.T) {
-	tree := t.TempDir()
-	for _, d := range []string{"usr/lib", "etc"} {
-		if err := os.MkdirAll(filepath.Join(tree, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(tree, "usr/lib/x"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for link, target := range map[string]string{"lib": "usr/lib", "abs": "/usr/lib/x", "out": "../../../../usr/lib", "a": "b", "b": "a", "etc/up": "../lib/x"} {
-		if err := os.Symlink(target, filepath.Join(tree, link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for in, want := range map[string]string{"lib/x": "usr/lib/x", "/abs": "usr/lib/x", "out/x": "usr/lib/x", "etc/up": "usr/lib/x", "..": ""} {
-		if got, err := resolve(tree, in); err != nil || got != filepath.Join(tree, want) {
-			t.Errorf("%s leads to %s, %v; want %s", in, got, err, want)
-		}
-	}
-	for _, in := range []string{"a", "nowhere"} {
-		if got, err := resolve(tree, in); err == nil {
-			t.Errorf("%s leads to %s; want an error", in, got)
-		}
-	}
-}
-
 func TestUsage(t *testing.T) {
 	tree := makeTree(t)
 	out, err := exec.Command("du", "-s", "-x", "--block-size=1024", tree).Output()

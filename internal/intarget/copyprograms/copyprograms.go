@@ -12,11 +12,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/internal/treepath"
 )
 
 // Run is the command copy-programs TARGET PROGRAM...: it copies
@@ -50,9 +50,6 @@ var defaultLibraryDirs = []string{
 	"/lib/aarch64-linux-gnu", "/usr/lib/aarch64-linux-gnu",
 	"/lib64", "/usr/lib64", "/lib", "/usr/lib",
 }
-
-// maxLinks bounds the symbolic links followed for one path, as the kernel does.
-const maxLinks = 40
 
 // copier copies files from one root to another.
 type copier struct {
@@ -144,43 +141,23 @@ func (c *copier) file(path string) error {
 // target the same as on the host, and returns the path with all links
 // followed.
 func (c *copier) replicate(path string) (string, error) {
-	rest := strings.Split(filepath.Clean(path)[1:], "/")
-	real, links := "/", 0
-	for len(rest) > 0 {
-		next := filepath.Join(real, rest[0])
-		rest = rest[1:]
-		st, err := os.Lstat(filepath.Join(c.host, next))
-		if err != nil {
-			return "", err
-		}
+	real, err := treepath.Walk(c.host, filepath.Clean(path), func(s treepath.Step) error {
+		var err error
 		switch {
-		case st.Mode()&fs.ModeSymlink != 0:
-			if links++; links > maxLinks {
-				return "", fmt.Errorf("%s: too many symbolic links", path)
-			}
-			to, err := os.Readlink(filepath.Join(c.host, next))
-			if err != nil {
-				return "", err
-			}
-			err = os.Symlink(to, filepath.Join(c.target, next))
-			if err != nil && !errors.Is(err, fs.ErrExist) {
-				return "", err
-			}
-			if filepath.IsAbs(to) {
-				real = "/"
-			}
-			// Not cleaned lexically: ".." after a link means the parent of where it leads.
-			rest = append(slices.DeleteFunc(strings.Split(to, "/"), func(s string) bool { return s == "" || s == "." }), rest...)
-			continue
-		case st.IsDir():
-			err := os.Mkdir(filepath.Join(c.target, next), 0o755)
-			if err != nil && !errors.Is(err, fs.ErrExist) {
-				return "", err
-			}
+		case s.Mode&fs.ModeSymlink != 0:
+			err = os.Symlink(s.Target, filepath.Join(c.target, s.Path))
+		case s.Mode.IsDir():
+			err = os.Mkdir(filepath.Join(c.target, s.Path), 0o755)
 		}
-		real = next
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return "", err
 	}
-	return real, nil
+	return "/" + real, nil
 }
 
 // needs lists the interpreter and the libraries of a program or library, or
