@@ -12,6 +12,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/dib-builder/dib/internal/blockdev/finding"
+	"github.com/dib-builder/dib/internal/blockdev/yamldoc"
 )
 
 // Fallback is the configuration of a build without any block-device element:
@@ -42,23 +45,23 @@ type Item struct {
 	Name string
 	Base string // empty for the root of the graph
 
-	pos   Pos
-	attrs []pair // all options without nested items, name and base included
+	pos   finding.Pos
+	attrs yamldoc.Pairs // all options without nested items, name and base included
 }
 
 // MarshalJSON prints the item as config.json holds it: an object with one key.
 func (it Item) MarshalJSON() ([]byte, error) {
-	return value{kind: mapValue, pairs: []pair{{key: it.Kind, val: value{kind: mapValue, pairs: it.attrs}}}}.MarshalJSON()
+	return yamldoc.Value{Kind: yamldoc.Map, Pairs: yamldoc.Pairs{{Key: it.Kind, Val: yamldoc.Value{Kind: yamldoc.Map, Pairs: it.attrs}}}}.MarshalJSON()
 }
 
-func (it Item) get(key string) (pair, bool) { return value{pairs: it.attrs}.get(key) }
+func (it Item) get(key string) (yamldoc.Pair, bool) { return it.attrs.Get(key) }
 
 // Config is a configuration in graph form that passed all checks its text
 // allows.
 type Config struct {
 	Source   string
-	Items    []Item    // nested items before the item that holds them
-	Warnings []Finding // what is accepted, but probably not meant
+	Items    []Item            // nested items before the item that holds them
+	Warnings []finding.Finding // what is accepted, but probably not meant
 
 	nodes  nodeSet
 	merged bool
@@ -70,91 +73,91 @@ func (c *Config) MarshalJSON() ([]byte, error) {
 }
 
 // Parse reads a configuration in tree or graph form. source names the text in
-// findings. The error is of type Findings and holds everything that is wrong.
+// findings. The error is of type finding.List and holds everything that is wrong.
 func Parse(source string, text []byte) (*Config, error) {
-	c := &collector{source: source}
+	c := &finding.Collector{Source: source}
 	cfg := parse(c, text)
 	cfg.nodes = readNodes(cfg.Items, c, false)
-	cfg.Warnings = c.warnings
-	return cfg, c.errors.err()
+	cfg.Warnings = c.Warnings
+	return cfg, c.Errors.Err()
 }
 
 // Check parses and merges a configuration and looks for anything that would
 // stop Layout for want of support, reporting all findings at once. It is what
 // a plan calls, hours before the disk is written.
 func Check(source string, text []byte, p Params) (*Config, error) {
-	c := &collector{source: source}
+	c := &finding.Collector{Source: source}
 	cfg := parse(c, text)
 	cfg.merge(p)
 	cfg.nodes = readNodes(cfg.Items, c, true)
-	cfg.Warnings = c.warnings
+	cfg.Warnings = c.Warnings
 	cfg.supported(c)
-	return cfg, c.errors.err()
+	return cfg, c.Errors.Err()
 }
 
-func parse(c *collector, text []byte) *Config {
+func parse(c *finding.Collector, text []byte) *Config {
 	n := normaliser{c: c}
-	doc := readYAML(text, c)
+	doc := yamldoc.Read(text, c)
 	switch {
-	case doc.kind == listValue:
-		for _, e := range doc.list {
+	case doc.Kind == yamldoc.List:
+		for _, e := range doc.List {
 			n.topLevel(e)
 		}
-	case len(c.errors) > 0:
-	case doc.kind == nullValue:
-		c.errorf(doc.pos, "configuration is empty; want a list of items such as \"- local_loop: {name: image0}\"")
-	case doc.kind == mapValue && len(doc.pairs) > 0:
-		c.errorf(doc.pos, "Config entry not a dict: %s (the document must be a list: put \"- \" before each item)", doc.pairs[0].key)
+	case len(c.Errors) > 0:
+	case doc.Kind == yamldoc.Null:
+		c.Errorf(doc.Pos, "configuration is empty; want a list of items such as \"- local_loop: {name: image0}\"")
+	case doc.Kind == yamldoc.Map && len(doc.Pairs) > 0:
+		c.Errorf(doc.Pos, "Config entry not a dict: %s (the document must be a list: put \"- \" before each item)", doc.Pairs[0].Key)
 	default:
-		c.errorf(doc.pos, "Config entry not a dict: the document must be a list of items")
+		c.Errorf(doc.Pos, "Config entry not a dict: the document must be a list of items")
 	}
-	return &Config{Source: c.source, Items: n.items}
+	return &Config{Source: c.Source, Items: n.items}
 }
 
 // normaliser flattens the tree form: nested items come out before the item
 // that holds them, with explicit names and bases.
 type normaliser struct {
-	c     *collector
+	c     *finding.Collector
 	items []Item
 }
 
-func (n *normaliser) topLevel(v value) {
+func (n *normaliser) topLevel(v yamldoc.Value) {
 	switch {
-	case v.kind != mapValue:
-		n.c.errorf(v.pos, "Config entry not a dict: %s", describe(v))
-	case len(v.pairs) != 1:
-		n.c.errorf(v.pos, "Config entry top-level should be a single dict: %s", describe(v))
-	case !isPlugin(v.pairs[0].key):
-		n.c.errorf(v.pairs[0].pos, "Config entry is not a plugin value: %s (known are %s)", v.pairs[0].key, strings.Join(plugins, ", "))
+	case v.Kind != yamldoc.Map:
+		n.c.Errorf(v.Pos, "Config entry not a dict: %s", describe(v))
+	case len(v.Pairs) != 1:
+		n.c.Errorf(v.Pos, "Config entry top-level should be a single dict: %s", describe(v))
+	case !isPlugin(v.Pairs[0].Key):
+		n.c.Errorf(v.Pairs[0].Pos, "Config entry is not a plugin value: %s (known are %s)", v.Pairs[0].Key, strings.Join(plugins, ", "))
 	default:
-		n.item(v.pairs[0], "")
+		n.item(v.Pairs[0], "")
 	}
 }
 
-func (n *normaliser) item(p pair, parent string) {
-	kind, body := p.key, p.val
-	if body.kind != mapValue && body.kind != nullValue {
-		n.c.errorf(body.pos, "%s: want a mapping of options, not %s", kind, body.kind)
+func (n *normaliser) item(p yamldoc.Pair, parent string) {
+	kind, body := p.Key, p.Val
+	if body.Kind != yamldoc.Map && body.Kind != yamldoc.Null {
+		n.c.Errorf(body.Pos, "%s: want a mapping of options, not %s", kind, body.Kind)
 		return
 	}
-	it := Item{Kind: kind, Base: parent, pos: p.pos}
-	if b, ok := body.get("base"); ok {
+	it := Item{Kind: kind, Base: parent, pos: p.Pos}
+	if b, ok := body.Get("base"); ok {
 		it.Base = n.base(kind, b)
 	}
-	if name, ok := body.get("name"); ok {
+	if name, ok := body.Get("name"); ok {
 		it.Name, _ = n.text(kind, name)
 	} else if it.Base != "" {
 		it.Name = kind + "_" + it.Base
 	} else {
-		n.c.errorf(p.pos, "%s: no 'name', and no 'base' to make one from", kind)
+		n.c.Errorf(p.Pos, "%s: no 'name', and no 'base' to make one from", kind)
 	}
 	it.attrs = n.head(body, it)
-	for _, a := range body.pairs {
+	for _, a := range body.Pairs {
 		switch {
-		case a.key == "name" || a.key == "base":
-		case a.key == "partitions":
-			it.attrs = append(it.attrs, pair{a.key, a.pos, n.partitions(a.val, it)})
-		case isPlugin(a.key):
+		case a.Key == "name" || a.Key == "base":
+		case a.Key == "partitions":
+			it.attrs = append(it.attrs, yamldoc.Pair{Key: a.Key, Pos: a.Pos, Val: n.partitions(a.Val, it)})
+		case isPlugin(a.Key):
 			n.item(a, it.Name)
 		default:
 			it.attrs = append(it.attrs, a)
@@ -164,26 +167,26 @@ func (n *normaliser) item(p pair, parent string) {
 }
 
 // head gives base and name as options of their own, as config.json has them.
-func (n *normaliser) head(body value, it Item) []pair {
-	var attrs []pair
-	if b, ok := body.get("base"); ok && b.val.kind == listValue {
+func (n *normaliser) head(body yamldoc.Value, it Item) yamldoc.Pairs {
+	var attrs yamldoc.Pairs
+	if b, ok := body.Get("base"); ok && b.Val.Kind == yamldoc.List {
 		attrs = append(attrs, b) // of an lvm item
 	} else if it.Base != "" {
-		attrs = append(attrs, pair{"base", b.pos, textValue(it.Base)})
+		attrs = append(attrs, yamldoc.Pair{Key: "base", Pos: b.Pos, Val: yamldoc.Text(it.Base)})
 	}
-	return append(attrs, pair{"name", it.pos, textValue(it.Name)})
+	return append(attrs, yamldoc.Pair{Key: "name", Pos: it.pos, Val: yamldoc.Text(it.Name)})
 }
 
 // base reads the option base. Only lvm has a list there, which nothing but its
 // generated name depends on.
-func (n *normaliser) base(kind string, b pair) string {
-	if b.val.kind == listValue {
-		names := make([]string, 0, len(b.val.list))
-		for _, e := range b.val.list {
-			names = append(names, e.text)
+func (n *normaliser) base(kind string, b yamldoc.Pair) string {
+	if b.Val.Kind == yamldoc.List {
+		names := make([]string, 0, len(b.Val.List))
+		for _, e := range b.Val.List {
+			names = append(names, e.Text)
 		}
 		if kind != "lvm" && len(names) != 1 {
-			n.c.errorf(b.pos, "%s: base must be one name", kind)
+			n.c.Errorf(b.Pos, "%s: base must be one name", kind)
 			return ""
 		}
 		return strings.Join(names, "_")
@@ -192,61 +195,61 @@ func (n *normaliser) base(kind string, b pair) string {
 	return s
 }
 
-func (n *normaliser) text(kind string, p pair) (string, bool) {
-	if p.val.kind != scalarValue || p.val.text == "" {
-		n.c.errorf(p.pos, "%s: %s must be a text, not %s", kind, p.key, describe(p.val))
+func (n *normaliser) text(kind string, p yamldoc.Pair) (string, bool) {
+	if p.Val.Kind != yamldoc.Scalar || p.Val.Text == "" {
+		n.c.Errorf(p.Pos, "%s: %s must be a text, not %s", kind, p.Key, describe(p.Val))
 		return "", false
 	}
-	return p.val.text, true
+	return p.Val.Text, true
 }
 
-func (n *normaliser) partitions(v value, it Item) value {
-	if v.kind != listValue {
-		n.c.errorf(v.pos, "%s: partitions must be a list, not %s", it.Kind, v.kind)
-		return value{kind: listValue, pos: v.pos}
+func (n *normaliser) partitions(v yamldoc.Value, it Item) yamldoc.Value {
+	if v.Kind != yamldoc.List {
+		n.c.Errorf(v.Pos, "%s: partitions must be a list, not %s", it.Kind, v.Kind)
+		return yamldoc.Value{Kind: yamldoc.List, Pos: v.Pos}
 	}
-	out := value{kind: listValue, pos: v.pos}
-	for _, e := range v.list {
-		if e.kind != mapValue {
-			n.c.errorf(e.pos, "partition: want a mapping of options, not %s", describe(e))
+	out := yamldoc.Value{Kind: yamldoc.List, Pos: v.Pos}
+	for _, e := range v.List {
+		if e.Kind != yamldoc.Map {
+			n.c.Errorf(e.Pos, "partition: want a mapping of options, not %s", describe(e))
 			continue
 		}
 		name := ""
-		if p, ok := e.get("name"); ok {
+		if p, ok := e.Get("name"); ok {
 			name, _ = n.text("partition", p)
 		} else {
-			n.c.errorf(e.pos, "partition: no 'name'")
+			n.c.Errorf(e.Pos, "partition: no 'name'")
 		}
-		entry := value{kind: mapValue, pos: e.pos}
-		for _, a := range e.pairs {
+		entry := yamldoc.Value{Kind: yamldoc.Map, Pos: e.Pos}
+		for _, a := range e.Pairs {
 			switch {
-			case isPlugin(a.key):
+			case isPlugin(a.Key):
 				n.item(a, name)
-			case a.key == "base":
-				if a.val.text != it.Base {
-					n.c.warnf(a.pos, "partition %q: base %q is ignored; the base of its table, %q, counts", name, a.val.text, it.Base)
+			case a.Key == "base":
+				if a.Val.Text != it.Base {
+					n.c.Warnf(a.Pos, "partition %q: base %q is ignored; the base of its table, %q, counts", name, a.Val.Text, it.Base)
 				}
 			default:
-				entry.pairs = append(entry.pairs, a)
+				entry.Pairs = append(entry.Pairs, a)
 			}
 		}
-		entry.pairs = append(entry.pairs, pair{"base", e.pos, textValue(it.Base)})
-		out.list = append(out.list, entry)
+		entry.Pairs = append(entry.Pairs, yamldoc.Pair{Key: "base", Pos: e.Pos, Val: yamldoc.Text(it.Base)})
+		out.List = append(out.List, entry)
 	}
 	return out
 }
 
 // describe shows a value in a message, shortened.
-func describe(v value) string {
-	switch v.kind {
-	case nullValue:
+func describe(v yamldoc.Value) string {
+	switch v.Kind {
+	case yamldoc.Null:
 		return "nothing"
-	case scalarValue:
-		return fmt.Sprintf("%.60q", v.text)
+	case yamldoc.Scalar:
+		return fmt.Sprintf("%.60q", v.Text)
 	}
 	b, err := v.MarshalJSON()
 	if err != nil {
-		return v.kind.String()
+		return v.Kind.String()
 	}
 	if len(b) > 60 {
 		return string(b[:57]) + "..."

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/dib-builder/dib/internal/blockdev/finding"
 )
 
 const treeExample = `
@@ -209,9 +211,9 @@ func TestFindings(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := Parse("test.yaml", []byte(test.text))
-			var got Findings
+			var got finding.List
 			if err != nil {
-				got = err.(Findings)
+				got = err.(finding.List)
 			}
 			if len(got) != len(test.want) {
 				t.Fatalf("got findings\n%v\nwant %q", err, test.want)
@@ -260,28 +262,6 @@ func TestCheckRefusesEarly(t *testing.T) {
 		if test.want == nil && err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-func TestYAML11(t *testing.T) {
-	for in, want := range map[string]string{
-		"0777": "511", "0x41": "65", "yes": "true", "Off": "false", "1:30": "90", "0b11": "3", "'0777'": `"0777"`,
-		"1_000": "1000", "-7": "-7", "0o17": `"0o17"`, "~": "null", "1.5": `"1.5"`, "EF00": `"EF00"`, "08": `"08"`,
-	} {
-		c := &collector{source: "test"}
-		got, err := readYAML([]byte("- "+in), c).list[0].MarshalJSON()
-		if err != nil || string(got) != want {
-			t.Errorf("%s reads as %s, %v; want %s", in, got, err, want)
-		}
-	}
-}
-
-func TestAliasesAndMergeKeys(t *testing.T) {
-	c := &collector{source: "test"}
-	v := readYAML([]byte("- &x {size: 1MiB, name: a}\n- {<<: *x, name: b}\n- *x\n"), c)
-	got, err := v.MarshalJSON()
-	if want := `[{"size":"1MiB","name":"a"},{"name":"b","size":"1MiB"},{"size":"1MiB","name":"a"}]`; err != nil || string(got) != want {
-		t.Errorf("got %s, %v; want %s", got, err, want)
 	}
 }
 

@@ -4,6 +4,9 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/dib-builder/dib/internal/blockdev/finding"
+	"github.com/dib-builder/dib/internal/blockdev/yamldoc"
 )
 
 // GraphNode is one step of making a disk and the steps it depends on.
@@ -12,13 +15,13 @@ type GraphNode struct {
 	Kind string // "local_loop", "partition", "lvm", "pv", "vg", "lv", "mkfs", "mount" or "fstab"
 
 	from, to []edge
-	pos      Pos
-	attrs    []pair
+	pos      finding.Pos
+	attrs    yamldoc.Pairs
 }
 
 type edge struct {
 	node string
-	pos  Pos
+	pos  finding.Pos
 }
 
 // Graph holds the nodes of a configuration in document order and their order
@@ -37,19 +40,19 @@ func (g *Graph) kind(name string) string {
 	return ""
 }
 
-func (g *Graph) attr(name, key string) (pair, bool) {
+func (g *Graph) attr(name, key string) (yamldoc.Pair, bool) {
 	for _, n := range g.Nodes {
 		if n.Name == name {
-			return value{pairs: n.attrs}.get(key)
+			return n.attrs.Get(key)
 		}
 	}
-	return pair{}, false
+	return yamldoc.Pair{}, false
 }
 
 // Graph gives the nodes and the order in which they are made.
 func (c *Config) Graph() Graph { return c.nodes.graph }
 
-func buildGraph(items []Item, mounts []mountNode, c *collector) Graph {
+func buildGraph(items []Item, mounts []mountNode, c *finding.Collector) Graph {
 	b := graphBuilder{c: c}
 	for _, it := range items {
 		switch it.Kind {
@@ -69,7 +72,7 @@ func buildGraph(items []Item, mounts []mountNode, c *collector) Graph {
 }
 
 type graphBuilder struct {
-	c *collector
+	c *finding.Collector
 	g Graph
 }
 
@@ -78,16 +81,16 @@ func (b *graphBuilder) add(n GraphNode) {
 		return // reported when it was read
 	}
 	if !nodeName.MatchString(n.Name) {
-		b.c.errorf(n.pos, "node name %q: only letters, digits, dots, underscores, hyphens and blanks are allowed", n.Name)
+		b.c.Errorf(n.pos, "node name %q: only letters, digits, dots, underscores, hyphens and blanks are allowed", n.Name)
 	}
 	if b.g.kind(n.Name) != "" {
-		b.c.errorf(n.pos, "Duplicate node name: %s", n.Name)
+		b.c.Errorf(n.pos, "Duplicate node name: %s", n.Name)
 		return
 	}
 	b.g.Nodes = append(b.g.Nodes, n)
 }
 
-func (b *graphBuilder) edges(base string, pos Pos) []edge {
+func (b *graphBuilder) edges(base string, pos finding.Pos) []edge {
 	if base == "" {
 		return nil
 	}
@@ -97,11 +100,11 @@ func (b *graphBuilder) edges(base string, pos Pos) []edge {
 func (b *graphBuilder) partitions(it Item) {
 	parts, _ := it.get("partitions")
 	previous := ""
-	for _, e := range parts.val.list {
-		name, _ := e.get("name")
-		from := append(b.edges(it.Base, it.pos), b.edges(previous, e.pos)...)
-		b.add(GraphNode{Name: name.val.text, Kind: "partition", from: from, pos: e.pos, attrs: e.pairs})
-		previous = name.val.text
+	for _, e := range parts.Val.List {
+		name, _ := e.Get("name")
+		from := append(b.edges(it.Base, it.pos), b.edges(previous, e.Pos)...)
+		b.add(GraphNode{Name: name.Val.Text, Kind: "partition", from: from, pos: e.Pos, attrs: e.Pairs})
+		previous = name.Val.Text
 	}
 }
 
@@ -111,31 +114,31 @@ func (b *graphBuilder) lvm(it Item) {
 	driver := GraphNode{Name: it.Name, Kind: "lvm", pos: it.pos, attrs: it.attrs}
 	for _, part := range []struct{ key, kind string }{{"pvs", "pv"}, {"vgs", "vg"}, {"lvs", "lv"}} {
 		list, ok := it.get(part.key)
-		if !ok || list.val.kind != listValue {
-			b.c.errorf(it.pos, "lvm %q: Lvm config requires a list '%s'", it.Name, part.key)
+		if !ok || list.Val.Kind != yamldoc.List {
+			b.c.Errorf(it.pos, "lvm %q: Lvm config requires a list '%s'", it.Name, part.key)
 			continue
 		}
-		for _, e := range list.val.list {
-			name, _ := e.get("name")
-			base, _ := e.get("base")
-			if name.val.text == "" || base.val.kind == nullValue {
-				b.c.errorf(e.pos, "lvm %q: Missing 'name' or 'base' in %s config", it.Name, part.key)
+		for _, e := range list.Val.List {
+			name, _ := e.Get("name")
+			base, _ := e.Get("base")
+			if name.Val.Text == "" || base.Val.Kind == yamldoc.Null {
+				b.c.Errorf(e.Pos, "lvm %q: Missing 'name' or 'base' in %s config", it.Name, part.key)
 				continue
 			}
-			n := GraphNode{Name: name.val.text, Kind: part.kind, pos: e.pos, attrs: e.pairs}
-			bases := []value{base.val}
-			if base.val.kind == listValue {
-				bases = base.val.list
+			n := GraphNode{Name: name.Val.Text, Kind: part.kind, pos: e.Pos, attrs: e.Pairs}
+			bases := []yamldoc.Value{base.Val}
+			if base.Val.Kind == yamldoc.List {
+				bases = base.Val.List
 			}
 			for _, v := range bases {
 				if part.kind != "pv" {
-					n.from = append(n.from, edge{v.text, e.pos})
-				} else if !slices.ContainsFunc(driver.from, func(x edge) bool { return x.node == v.text }) {
-					driver.from = append(driver.from, edge{v.text, e.pos})
+					n.from = append(n.from, edge{v.Text, e.Pos})
+				} else if !slices.ContainsFunc(driver.from, func(x edge) bool { return x.node == v.Text }) {
+					driver.from = append(driver.from, edge{v.Text, e.Pos})
 				}
 			}
 			if part.kind == "pv" {
-				driver.to = append(driver.to, edge{n.Name, e.pos})
+				driver.to = append(driver.to, edge{n.Name, e.Pos})
 			}
 			b.add(n)
 		}
@@ -163,9 +166,9 @@ func (b *graphBuilder) chainMounts(mounts []mountNode) {
 func (b *graphBuilder) sort() {
 	next := map[string][]string{}
 	waits := map[string]int{}
-	add := func(from, to string, pos Pos) {
+	add := func(from, to string, pos finding.Pos) {
 		if b.g.kind(from) == "" || b.g.kind(to) == "" {
-			b.c.errorf(pos, "Edge not defined: %s->%s", from, to)
+			b.c.Errorf(pos, "Edge not defined: %s->%s", from, to)
 			return
 		}
 		if slices.Contains(next[from], to) {
@@ -231,5 +234,5 @@ func (b *graphBuilder) reportCycle(next map[string][]string, waits map[string]in
 		walk = append(walk, prev)
 	}
 	slices.Reverse(walk)
-	b.c.errorf(start.pos, "Graph contains a cycle: %s", strings.Join(walk, " -> "))
+	b.c.Errorf(start.pos, "Graph contains a cycle: %s", strings.Join(walk, " -> "))
 }

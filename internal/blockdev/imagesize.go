@@ -6,6 +6,8 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+
+	"github.com/dib-builder/dib/internal/blockdev/size"
 )
 
 const (
@@ -96,7 +98,7 @@ func parseAmount(what, s, unit string) (*big.Rat, error) {
 			break
 		}
 	}
-	r, err := parseDecimal(num)
+	r, err := size.ParseDecimal(num)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s %q: want a number of %s", what, s, unit)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/dib-builder/dib/internal/blockdev/finding"
 )
 
 // LayoutInput is what a layout needs beyond the configuration.
@@ -106,20 +108,20 @@ type Mount struct {
 }
 
 // Layout computes where everything goes. The configuration must be merged.
-// Errors of type Findings are in the configuration; others are in the input.
+// Errors of type finding.List are in the configuration; others are in the input.
 func (c *Config) Layout(in LayoutInput) (*Layout, error) {
 	if !c.merged {
 		return nil, errors.New("internal error: layout of a configuration that is not merged")
 	}
-	col := &collector{source: c.Source}
+	col := &finding.Collector{Source: c.Source}
 	c.supported(col)
 	if len(c.nodes.disks) == 0 {
-		col.errorf(Pos{}, "no local_loop: there is no disk to write")
+		col.Errorf(finding.Pos{}, "no local_loop: there is no disk to write")
 	}
-	if len(col.errors) > 0 {
-		return nil, col.errors
+	if len(col.Errors) > 0 {
+		return nil, col.Errors
 	}
-	a := arranger{collector: col, in: in, nodes: &c.nodes, extents: map[string]extent{}}
+	a := arranger{Collector: col, in: in, nodes: &c.nodes, extents: map[string]extent{}}
 	for _, d := range c.nodes.disks {
 		if err := a.disk(d); err != nil {
 			return nil, err
@@ -129,8 +131,8 @@ func (c *Config) Layout(in LayoutInput) (*Layout, error) {
 		a.filesystem(f)
 	}
 	a.mounts()
-	if len(col.errors) > 0 {
-		return nil, col.errors
+	if len(col.Errors) > 0 {
+		return nil, col.Errors
 	}
 	return &a.out, nil
 }
@@ -143,7 +145,7 @@ type extent struct {
 }
 
 type arranger struct {
-	*collector
+	*finding.Collector
 	in      LayoutInput
 	nodes   *nodeSet
 	extents map[string]extent
@@ -185,7 +187,7 @@ func (a *arranger) disk(n diskNode) error {
 		return fmt.Errorf("cannot lay out disk %q: DIB_BLOCK_SIZE %q is not supported: want 512 or 4096", n.name, a.in.BlockSize)
 	}
 	if d.Size%int64(d.SectorSize) != 0 {
-		a.errorf(n.pos, "local_loop %q: size %d is not a multiple of the sector size %d", n.name, d.Size, d.SectorSize)
+		a.Errorf(n.pos, "local_loop %q: size %d is not a multiple of the sector size %d", n.name, d.Size, d.SectorSize)
 		return nil
 	}
 	a.extents[n.name] = extent{disk: n.name, device: d.Device, length: d.Size, sectorSize: d.SectorSize}
@@ -200,13 +202,13 @@ func (a *arranger) disk(n diskNode) error {
 
 func (a *arranger) table(t tableNode, d Disk) *Table {
 	if t.align%int64(d.SectorSize) != 0 {
-		a.errorf(t.pos, "partitioning: align %d is not a multiple of the sector size %d of %q", t.align, d.SectorSize, d.Name)
+		a.Errorf(t.pos, "partitioning: align %d is not a multiple of the sector size %d of %q", t.align, d.SectorSize, d.Name)
 		return nil
 	}
 	id := a.identity("disk", d.Name)
 	out := &Table{Label: t.label, DiskID: max(binary.LittleEndian.Uint32(id[:4]), 1)}
 	m := mbrArranger{
-		collector: a.collector, table: out,
+		Collector: a.Collector, table: out,
 		sector: int64(d.SectorSize), align: t.align / int64(d.SectorSize), total: d.Size / int64(d.SectorSize),
 	}
 	m.arrange(t.partitions)
@@ -225,7 +227,7 @@ func (a *arranger) table(t tableNode, d Disk) *Table {
 // mbrArranger places partitions one after the other. All its numbers count
 // sectors.
 type mbrArranger struct {
-	*collector
+	*finding.Collector
 	table *Table
 
 	sector, align, total int64 // bytes in a sector; sectors
@@ -255,13 +257,13 @@ func (m *mbrArranger) arrange(parts []partitionNode) {
 		}
 		switch room := (m.total - start) * m.sector; {
 		case length < 1:
-			m.errorf(p.pos, "partition %q: %d bytes are less than one sector of %d bytes (%d bytes were free)", p.name, want, m.sector, max(free, 0))
+			m.Errorf(p.pos, "partition %q: %d bytes are less than one sector of %d bytes (%d bytes were free)", p.name, want, m.sector, max(free, 0))
 			return
 		case length > m.total-start:
-			m.errorf(p.pos, "partition %q does not fit on the disk: it needs %d bytes, but only %d of %d are left; use a larger image size or a smaller partition", p.name, want, max(room, 0), m.total*m.sector)
+			m.Errorf(p.pos, "partition %q does not fit on the disk: it needs %d bytes, but only %d of %d are left; use a larger image size or a smaller partition", p.name, want, max(room, 0), m.total*m.sector)
 			return
 		case start > math.MaxUint32 || length > math.MaxUint32:
-			m.errorf(p.pos, "partition %q: an MBR cannot hold start %d and length %d: both must be below 2^32 sectors (2 TiB with 512-byte sectors)", p.name, start, length)
+			m.Errorf(p.pos, "partition %q: an MBR cannot hold start %d and length %d: both must be below 2^32 sectors (2 TiB with 512-byte sectors)", p.name, start, length)
 			return
 		}
 		if p.primary {
@@ -306,7 +308,7 @@ func (m *mbrArranger) closeExtended(parts []partitionNode) {
 	}
 	length := m.total - m.extended
 	if m.extended > math.MaxUint32 || length > math.MaxUint32 {
-		m.errorf(parts[len(parts)-1].pos, "the extended partition reaches to the end of the disk, sector %d: an MBR ends at 2^32 sectors (2 TiB with 512-byte sectors)", m.total)
+		m.Errorf(parts[len(parts)-1].pos, "the extended partition reaches to the end of the disk, sector %d: an MBR ends at 2^32 sectors (2 TiB with 512-byte sectors)", m.total)
 		return
 	}
 	m.table.Records[0].Entries[m.slot] = Entry{Type: typeExtendedLBA, Start: m.extended, Length: length, LBA: m.extended}

@@ -3,6 +3,9 @@ package blockdev
 import (
 	"fmt"
 	"strings"
+
+	"github.com/dib-builder/dib/internal/blockdev/finding"
+	"github.com/dib-builder/dib/internal/blockdev/yamldoc"
 )
 
 // Params are the options of a build that reach into its configuration.
@@ -14,14 +17,14 @@ type Params struct {
 
 // Merge returns a copy of the configuration in which the filesystem node
 // mkfs_root has type, options and label, where its own text leaves them out.
-// The error is of type Findings.
+// The error is of type finding.List.
 func (c *Config) Merge(p Params) (*Config, error) {
-	col := &collector{source: c.Source}
+	col := &finding.Collector{Source: c.Source}
 	m := &Config{Source: c.Source, Items: append([]Item{}, c.Items...)}
 	m.merge(p)
 	m.nodes = readNodes(m.Items, col, true)
-	m.Warnings = col.warnings
-	return m, col.errors.err()
+	m.Warnings = col.Warnings
+	return m, col.Errors.Err()
 }
 
 func (c *Config) merge(p Params) {
@@ -31,10 +34,10 @@ func (c *Config) merge(p Params) {
 			continue
 		}
 		add := func(key, text string) string {
-			if have, ok := it.get(key); ok && have.val.kind != nullValue {
-				return have.val.text
+			if have, ok := it.get(key); ok && have.Val.Kind != yamldoc.Null {
+				return have.Val.Text
 			}
-			it.attrs = append(append([]pair{}, it.attrs...), pair{key, it.pos, textValue(text)})
+			it.attrs = append(append(yamldoc.Pairs{}, it.attrs...), yamldoc.Pair{Key: key, Pos: it.pos, Val: yamldoc.Text(text)})
 			return text
 		}
 		fstype := p.RootFSType
@@ -58,32 +61,32 @@ func (c *Config) merge(p Params) {
 }
 
 // supported reports what this program cannot lay out yet, with its place.
-func (c *Config) supported(col *collector) {
+func (c *Config) supported(col *finding.Collector) {
 	for _, t := range c.nodes.tables {
 		if t.label == "gpt" {
-			col.errorf(t.pos, "partitioning: label gpt is not supported; supported is mbr")
+			col.Errorf(t.pos, "partitioning: label gpt is not supported; supported is mbr")
 		}
 	}
 	for _, it := range c.nodes.lvms {
-		col.errorf(it.pos, "lvm %q: logical volumes are not supported; put filesystems on partitions", it.Name)
+		col.Errorf(it.pos, "lvm %q: logical volumes are not supported; put filesystems on partitions", it.Name)
 	}
 	for _, f := range c.nodes.filesystems {
 		switch f.fstype {
 		case "ext2", "ext3", "ext4", "":
 		default:
-			col.errorf(f.pos, "mkfs %q: filesystem type %q is not supported; supported are ext2, ext3, ext4", f.name, f.fstype)
+			col.Errorf(f.pos, "mkfs %q: filesystem type %q is not supported; supported are ext2, ext3, ext4", f.name, f.fstype)
 		}
 	}
 	if len(c.nodes.disks) > 0 && c.nodes.at("/") == nil {
-		col.errorf(c.nodes.disks[0].pos, "nothing is mounted at /")
+		col.Errorf(c.nodes.disks[0].pos, "nothing is mounted at /")
 	}
 }
 
-// Supported reports as Findings what Layout will refuse for want of support.
+// Supported reports as a finding.List what Layout will refuse for want of support.
 func (c *Config) Supported() error {
-	col := &collector{source: c.Source}
+	col := &finding.Collector{Source: c.Source}
 	c.supported(col)
-	return col.errors.err()
+	return col.Errors.Err()
 }
 
 // Value gives what DIB's getval prints for the symbols that a configuration

@@ -8,6 +8,11 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/dib-builder/dib/internal/blockdev/finding"
+	"github.com/dib-builder/dib/internal/blockdev/size"
+	"github.com/dib-builder/dib/internal/blockdev/yamldoc"
+	"github.com/dib-builder/dib/internal/shellwords"
 )
 
 // DefaultAlign is the alignment of partitions in bytes when none is given.
@@ -21,7 +26,7 @@ type diskNode struct {
 	size      int64 // bytes; 0 for the size of the image
 	directory string
 	blockSize int // bytes; 0 for the default
-	pos       Pos
+	pos       finding.Pos
 }
 
 type tableNode struct {
@@ -29,15 +34,15 @@ type tableNode struct {
 	label      string
 	align      int64 // bytes
 	partitions []partitionNode
-	pos        Pos
+	pos        finding.Pos
 }
 
 type partitionNode struct {
 	name          string
-	size          Size
+	size          size.Size
 	boot, primary bool
 	code          uint8 // type, of an MBR partition
-	pos           Pos
+	pos           finding.Pos
 }
 
 type fsNode struct {
@@ -46,13 +51,13 @@ type fsNode struct {
 	label      string
 	uuid       string
 	opts       []string
-	pos        Pos
+	pos        finding.Pos
 }
 
 type mountNode struct {
 	name, base string
 	point      string // clean and absolute; "none" for swap
-	pos        Pos
+	pos        finding.Pos
 }
 
 type fstabNode struct {
@@ -60,7 +65,7 @@ type fstabNode struct {
 	options    string
 	freq, pass int64
 	byUUID     bool
-	pos        Pos
+	pos        finding.Pos
 }
 
 // nodeSet is the typed form of a configuration.
@@ -80,15 +85,15 @@ var nodeName = regexp.MustCompile(`^[A-Za-z0-9._-][A-Za-z0-9._ -]*$`)
 
 // nodeReader builds a nodeSet and checks it on the way.
 type nodeReader struct {
-	*collector
+	*finding.Collector
 	set nodeSet
 	// merged says that the options of the build have been filled in, so that
 	// what is still missing is an error.
 	merged bool
 }
 
-func readNodes(items []Item, c *collector, merged bool) nodeSet {
-	r := nodeReader{collector: c, merged: merged}
+func readNodes(items []Item, c *finding.Collector, merged bool) nodeSet {
+	r := nodeReader{Collector: c, merged: merged}
 	for _, it := range items {
 		switch it.Kind {
 		case "local_loop":
@@ -113,77 +118,77 @@ func readNodes(items []Item, c *collector, merged bool) nodeSet {
 }
 
 // known warns about options that mean nothing here.
-func (r *nodeReader) known(kind string, attrs []pair, keys ...string) {
+func (r *nodeReader) known(kind string, attrs yamldoc.Pairs, keys ...string) {
 	for _, a := range attrs {
-		if a.key != "name" && a.key != "base" && !slices.Contains(keys, a.key) {
-			r.warnf(a.pos, "%s: unknown option %q is ignored", kind, a.key)
+		if a.Key != "name" && a.Key != "base" && !slices.Contains(keys, a.Key) {
+			r.Warnf(a.Pos, "%s: unknown option %q is ignored", kind, a.Key)
 		}
 	}
 }
 
 // text gives an option as it was written; an absent or null one is def.
-func (r *nodeReader) text(kind string, attrs []pair, key, def string) (string, Pos) {
-	p, ok := value{pairs: attrs}.get(key)
+func (r *nodeReader) text(kind string, attrs yamldoc.Pairs, key, def string) (string, finding.Pos) {
+	p, ok := attrs.Get(key)
 	switch {
-	case !ok || p.val.kind == nullValue:
-		return def, p.pos
-	case p.val.kind != scalarValue:
-		r.errorf(p.pos, "%s: %s must be a text or a number, not %s", kind, key, p.val.kind)
-		return def, p.pos
+	case !ok || p.Val.Kind == yamldoc.Null:
+		return def, p.Pos
+	case p.Val.Kind != yamldoc.Scalar:
+		r.Errorf(p.Pos, "%s: %s must be a text or a number, not %s", kind, key, p.Val.Kind)
+		return def, p.Pos
 	}
-	return p.val.text, p.pos
+	return p.Val.Text, p.Pos
 }
 
-func (r *nodeReader) number(kind string, attrs []pair, key string, def int64) int64 {
+func (r *nodeReader) number(kind string, attrs yamldoc.Pairs, key string, def int64) int64 {
 	s, pos := r.text(kind, attrs, key, "")
 	if s == "" {
 		return def
 	}
-	n, ok := parseInt11(s)
+	n, ok := yamldoc.ParseInt(s)
 	if !ok || n < 0 {
-		r.errorf(pos, "%s: %s must be a whole number, not %q", kind, key, s)
+		r.Errorf(pos, "%s: %s must be a whole number, not %q", kind, key, s)
 		return def
 	}
 	return n
 }
 
 // words reads a list of words, given as a list or as one text.
-func (r *nodeReader) words(kind string, attrs []pair, key string, split bool) []string {
-	p, _ := value{pairs: attrs}.get(key)
-	switch p.val.kind {
-	case listValue:
+func (r *nodeReader) words(kind string, attrs yamldoc.Pairs, key string, split bool) []string {
+	p, _ := attrs.Get(key)
+	switch p.Val.Kind {
+	case yamldoc.List:
 		var out []string
-		for _, e := range p.val.list {
-			if e.kind != scalarValue {
-				r.errorf(e.pos, "%s: %s must hold texts, not %s", kind, key, e.kind)
+		for _, e := range p.Val.List {
+			if e.Kind != yamldoc.Scalar {
+				r.Errorf(e.Pos, "%s: %s must hold texts, not %s", kind, key, e.Kind)
 				continue
 			}
-			out = append(out, e.text)
+			out = append(out, e.Text)
 		}
 		return out
-	case scalarValue:
+	case yamldoc.Scalar:
 		if !split {
-			return []string{p.val.text}
+			return []string{p.Val.Text}
 		}
-		out, err := SplitWords(p.val.text)
+		out, err := shellwords.Split(p.Val.Text)
 		if err != nil {
-			r.errorf(p.pos, "%s: cannot split %s %q into words: %v", kind, key, p.val.text, err)
+			r.Errorf(p.Pos, "%s: cannot split %s %q into words: %v", kind, key, p.Val.Text, err)
 		}
 		return out
-	case mapValue:
-		r.errorf(p.pos, "%s: %s must be a list or a text, not %s", kind, key, p.val.kind)
+	case yamldoc.Map:
+		r.Errorf(p.Pos, "%s: %s must be a list or a text, not %s", kind, key, p.Val.Kind)
 	}
 	return nil
 }
 
-func (r *nodeReader) size(kind string, attrs []pair, key string) int64 {
+func (r *nodeReader) size(kind string, attrs yamldoc.Pairs, key string) int64 {
 	s, pos := r.text(kind, attrs, key, "")
 	if s == "" {
 		return 0
 	}
-	n, err := ParseSize(s)
+	n, err := size.Parse(s)
 	if err != nil {
-		r.errorf(pos, "%s: %s: %v", kind, key, err)
+		r.Errorf(pos, "%s: %s: %v", kind, key, err)
 	}
 	return n
 }
@@ -196,7 +201,7 @@ func (r *nodeReader) disk(it Item) {
 	if bs := r.number(it.Kind, it.attrs, "block_size", 0); bs != 0 {
 		d.blockSize = int(bs)
 		if bs != 512 && bs != 4096 {
-			r.errorf(it.pos, "local_loop %q: block_size %d is not supported: want 512 or 4096", it.Name, bs)
+			r.Errorf(it.pos, "local_loop %q: block_size %d is not supported: want 512 or 4096", it.Name, bs)
 		}
 	}
 	r.set.disks = append(r.set.disks, d)
@@ -206,27 +211,27 @@ func (r *nodeReader) table(it Item) {
 	r.known(it.Kind, it.attrs, "label", "align", "partitions")
 	t := tableNode{base: it.Base, align: DefaultAlign, pos: it.pos}
 	if t.base == "" {
-		r.errorf(it.pos, "Partitioning config needs 'base'")
+		r.Errorf(it.pos, "Partitioning config needs 'base'")
 	}
 	parts, ok := it.get("partitions")
 	if !ok {
-		r.errorf(it.pos, "Partitioning config needs 'partitions'")
+		r.Errorf(it.pos, "Partitioning config needs 'partitions'")
 	}
 	label, pos := r.text(it.Kind, it.attrs, "label", "")
 	switch t.label = label; label {
 	case "mbr", "gpt":
 	case "":
-		r.errorf(it.pos, "Partitioning config needs 'label'")
+		r.Errorf(it.pos, "Partitioning config needs 'label'")
 	default:
-		r.errorf(pos, "Label must be 'mbr' or 'gpt', not %q", label)
+		r.Errorf(pos, "Label must be 'mbr' or 'gpt', not %q", label)
 	}
 	if n := r.size(it.Kind, it.attrs, "align"); n != 0 {
 		t.align = n
 		if n%512 != 0 {
-			r.errorf(it.pos, "partitioning: align %d is not a multiple of 512", n)
+			r.Errorf(it.pos, "partitioning: align %d is not a multiple of 512", n)
 		}
 	}
-	for _, e := range parts.val.list {
+	for _, e := range parts.Val.List {
 		t.partitions = append(t.partitions, r.partition(t.label, e))
 	}
 	if t.label == "mbr" {
@@ -235,35 +240,35 @@ func (r *nodeReader) table(it Item) {
 	r.set.tables = append(r.set.tables, t)
 }
 
-func (r *nodeReader) partition(label string, e value) partitionNode {
-	name, _ := r.text("partition", e.pairs, "name", "")
+func (r *nodeReader) partition(label string, e yamldoc.Value) partitionNode {
+	name, _ := r.text("partition", e.Pairs, "name", "")
 	what := "partition " + strconv.Quote(name)
-	r.known(what, e.pairs, "size", "flags", "type")
-	p := partitionNode{name: name, code: 0x83, pos: e.pos}
-	for _, f := range r.words(what, e.pairs, "flags", false) {
+	r.known(what, e.Pairs, "size", "flags", "type")
+	p := partitionNode{name: name, code: 0x83, pos: e.Pos}
+	for _, f := range r.words(what, e.Pairs, "flags", false) {
 		switch {
 		case f == "boot":
 			p.boot = true
 		case f == "primary" && label == "gpt":
-			r.errorf(e.pos, "%s: Primary flag not supported for GPT partitions", what)
+			r.Errorf(e.Pos, "%s: Primary flag not supported for GPT partitions", what)
 		case f == "primary":
 			p.primary = true
 		default:
-			r.errorf(e.pos, "%s: Unknown flag: %s", what, f)
+			r.Errorf(e.Pos, "%s: Unknown flag: %s", what, f)
 		}
 	}
-	size, pos := r.text(what, e.pairs, "size", "")
-	if size == "" {
-		r.errorf(e.pos, "%s: no size given", what)
-	} else if s, err := ParseRelativeSize(size); err != nil {
-		r.errorf(pos, "%s: %v", what, err)
+	share, pos := r.text(what, e.Pairs, "size", "")
+	if share == "" {
+		r.Errorf(e.Pos, "%s: no size given", what)
+	} else if s, err := size.ParseRelative(share); err != nil {
+		r.Errorf(pos, "%s: %v", what, err)
 	} else {
 		p.size = s
 	}
-	if code, pos := r.text(what, e.pairs, "type", ""); code != "" && label == "mbr" {
+	if code, pos := r.text(what, e.Pairs, "type", ""); code != "" && label == "mbr" {
 		n, err := strconv.ParseUint(strings.TrimPrefix(strings.ToLower(code), "0x"), 16, 8)
 		if err != nil || n == 0 {
-			r.errorf(pos, "%s: type %q is not a partition type: want 0x01 to 0xff", what, code)
+			r.Errorf(pos, "%s: type %q is not a partition type: want 0x01 to 0xff", what, code)
 		}
 		p.code = uint8(n)
 	}
@@ -282,12 +287,12 @@ func (r *nodeReader) slots(t tableNode) {
 			continue
 		default:
 			if logical {
-				r.errorf(p.pos, "partition %q: All primary partitions must be given first", p.name)
+				r.Errorf(p.pos, "partition %q: All primary partitions must be given first", p.name)
 			}
 			used++
 		}
 		if used > maxSlots {
-			r.errorf(p.pos, "partition %q: an MBR has %d slots, and they are all taken (logical partitions need one for the extended partition)", p.name, maxSlots)
+			r.Errorf(p.pos, "partition %q: an MBR has %d slots, and they are all taken (logical partitions need one for the extended partition)", p.name, maxSlots)
 		}
 	}
 }
@@ -297,11 +302,11 @@ func (r *nodeReader) filesystem(it Item) {
 	f := fsNode{name: it.Name, base: it.Base, pos: it.pos}
 	what := "mkfs " + strconv.Quote(it.Name)
 	if f.base == "" {
-		r.errorf(it.pos, "%s: Mkfs config needs [base]", what)
+		r.Errorf(it.pos, "%s: Mkfs config needs [base]", what)
 	}
 	f.fstype, _ = r.text(what, it.attrs, "type", "")
 	if f.fstype == "" && (r.merged || it.Name != rootNode) {
-		r.errorf(it.pos, "%s: Mkfs config needs [type]", what)
+		r.Errorf(it.pos, "%s: Mkfs config needs [type]", what)
 	}
 	f.label, _ = r.text(what, it.attrs, "label", it.Name)
 	if f.fstype == "vfat" || f.fstype == "fat" {
@@ -309,20 +314,20 @@ func (r *nodeReader) filesystem(it Item) {
 	}
 	if limit := labelLimit(f.fstype); limit == 0 {
 		if f.fstype != "" {
-			r.warnf(it.pos, "%s: length of label [%s] cannot be checked for filesystem [%s]", what, f.label, f.fstype)
+			r.Warnf(it.pos, "%s: length of label [%s] cannot be checked for filesystem [%s]", what, f.label, f.fstype)
 		}
 	} else if len(f.label) > limit {
-		r.errorf(it.pos, "%s: Label [%s] too long for filesystem [%s]: %d > %d", what, f.label, f.fstype, len(f.label), limit)
+		r.Errorf(it.pos, "%s: Label [%s] too long for filesystem [%s]: %d > %d", what, f.label, f.fstype, len(f.label), limit)
 	}
 	if strings.ContainsAny(f.label, "\x00\n") {
-		r.errorf(it.pos, "%s: label %q has a line break or a NUL", what, f.label)
+		r.Errorf(it.pos, "%s: label %q has a line break or a NUL", what, f.label)
 	}
 	f.opts = r.words(what, it.attrs, "opts", true)
-	var pos Pos
+	var pos finding.Pos
 	f.uuid, pos = r.text(what, it.attrs, "uuid", "")
 	if f.uuid != "" && strings.HasPrefix(f.fstype, "ext") {
 		if u, err := uuid.Parse(f.uuid); err != nil {
-			r.errorf(pos, "%s: %q is not a UUID", what, f.uuid)
+			r.Errorf(pos, "%s: %q is not a UUID", what, f.uuid)
 		} else {
 			f.uuid = u.String()
 		}
@@ -347,11 +352,11 @@ func (r *nodeReader) mount(it Item) {
 	r.known(it.Kind, it.attrs, "mount_point")
 	what := "mount " + strconv.Quote(it.Name)
 	if it.Base == "" {
-		r.errorf(it.pos, "%s: MountPoint config needs [base]", what)
+		r.Errorf(it.pos, "%s: MountPoint config needs [base]", what)
 	}
 	point, pos := r.text(what, it.attrs, "mount_point", "")
 	if point == "" {
-		r.errorf(it.pos, "%s: MountPoint config needs [mount_point]", what)
+		r.Errorf(it.pos, "%s: MountPoint config needs [mount_point]", what)
 	}
 	r.set.mounts = append(r.set.mounts, mountNode{it.Name, it.Base, point, pos})
 }
@@ -360,7 +365,7 @@ func (r *nodeReader) fstab(it Item) {
 	r.known(it.Kind, it.attrs, "options", "dump-freq", "fsck-passno", "by")
 	what := "fstab " + strconv.Quote(it.Name)
 	if it.Base == "" {
-		r.errorf(it.pos, "%s: fstab config needs [base]", what)
+		r.Errorf(it.pos, "%s: fstab config needs [base]", what)
 	}
 	f := fstabNode{name: it.Name, base: it.Base, pos: it.pos}
 	f.options, _ = r.text(what, it.attrs, "options", "defaults")
@@ -372,7 +377,7 @@ func (r *nodeReader) fstab(it Item) {
 	case "uuid":
 		f.byUUID = true
 	default:
-		r.errorf(pos, "%s: by: want label or uuid, not %q", what, by)
+		r.Errorf(pos, "%s: by: want label or uuid, not %q", what, by)
 	}
 	r.set.fstabs = append(r.set.fstabs, f)
 }
@@ -388,7 +393,7 @@ func (r *nodeReader) cleanPoints() {
 		case fs != nil && fs.fstype == "swap":
 			m.point = "none"
 		case !path.IsAbs(m.point):
-			r.errorf(m.pos, "mount %q: mount point %q is not an absolute path", m.name, m.point)
+			r.Errorf(m.pos, "mount %q: mount point %q is not an absolute path", m.name, m.point)
 		default:
 			m.point = path.Clean(m.point)
 		}
@@ -404,14 +409,14 @@ func (r *nodeReader) crossCheck() {
 			continue
 		}
 		if labels[f.label] {
-			r.errorf(f.pos, "mkfs %q: File system label [%s] used more than once", f.name, f.label)
+			r.Errorf(f.pos, "mkfs %q: File system label [%s] used more than once", f.name, f.label)
 		}
 		labels[f.label] = true
 	}
 	points := map[string]bool{}
 	for _, m := range r.set.mounts {
 		if m.point != "none" && m.point != "" && points[m.point] {
-			r.errorf(m.pos, "mount %q: Mount point [%s] specified more than once", m.name, m.point)
+			r.Errorf(m.pos, "mount %q: Mount point [%s] specified more than once", m.name, m.point)
 		}
 		points[m.point] = true
 	}
@@ -419,7 +424,7 @@ func (r *nodeReader) crossCheck() {
 	seen := map[string]string{}
 	for _, f := range r.set.fstabs {
 		if first, twice := seen[f.base]; twice {
-			r.warnf(f.pos, "fstab %q replaces fstab %q for the same mount", f.name, first)
+			r.Warnf(f.pos, "fstab %q replaces fstab %q for the same mount", f.name, first)
 		}
 		seen[f.base] = f.name
 	}
@@ -429,17 +434,17 @@ func (r *nodeReader) crossCheck() {
 // and that nothing is used twice.
 func (r *nodeReader) bases() {
 	user := map[string]string{}
-	use := func(pos Pos, what, base string, kinds ...string) {
+	use := func(pos finding.Pos, what, base string, kinds ...string) {
 		kind := r.set.graph.kind(base)
 		if kind == "" { // no such node, which the graph reports
 			return
 		}
 		if !slices.Contains(kinds, kind) {
-			r.errorf(pos, "%s: base %q is a %s; want a %s", what, base, kind, strings.Join(kinds, " or a "))
+			r.Errorf(pos, "%s: base %q is a %s; want a %s", what, base, kind, strings.Join(kinds, " or a "))
 			return
 		}
 		if other := user[base]; other != "" {
-			r.errorf(pos, "%s: base %q is already used by %s", what, base, other)
+			r.Errorf(pos, "%s: base %q is already used by %s", what, base, other)
 			return
 		}
 		user[base] = what
@@ -455,7 +460,7 @@ func (r *nodeReader) bases() {
 	}
 	for _, f := range r.set.fstabs {
 		if kind := r.set.graph.kind(f.base); kind != "" && kind != "mount" {
-			r.errorf(f.pos, "fstab %q: base %q is a %s; want a mount", f.name, f.base, kind)
+			r.Errorf(f.pos, "fstab %q: base %q is a %s; want a mount", f.name, f.base, kind)
 		}
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/dib-builder/dib/internal/blockdev"
+	"github.com/dib-builder/dib/internal/shellwords"
 )
 
 // assignment is one shell variable of /etc/default/grub.
@@ -113,7 +113,7 @@ func dropArguments(right string) string {
 	quote := ""
 	if n := len(body); n >= 2 && (body[0] == '"' || body[0] == '\'') && body[n-1] == body[0] {
 		quote, body = body[:1], body[1:n-1]
-	} else if words, err := blockdev.SplitWords(body); err != nil || len(words) > 1 {
+	} else if words, err := shellwords.Split(body); err != nil || len(words) > 1 {
 		return right
 	}
 	kept := make([]string, 0, 8)

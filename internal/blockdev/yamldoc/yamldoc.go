@@ -1,4 +1,6 @@
-package blockdev
+// Package yamldoc reads a YAML 1.1 document into values that still know how and
+// where they were written.
+package yamldoc
 
 import (
 	"bytes"
@@ -12,6 +14,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/dib-builder/dib/internal/blockdev/finding"
 )
 
 // Limits on a document, so that aliases cannot make a small text a huge one.
@@ -20,104 +24,120 @@ const (
 	maxValues = 100_000
 )
 
-type valueKind uint8
+// Kind is what a value is.
+type Kind uint8
 
+// The kinds of values.
 const (
-	nullValue valueKind = iota
-	scalarValue
-	listValue
-	mapValue
+	Null   Kind = iota
+	Scalar      // a text, number or boolean
+	List
+	Map
 )
 
-func (k valueKind) String() string {
+// String names the kind in a message, with its article.
+func (k Kind) String() string {
 	return [...]string{"nothing", "a scalar", "a list", "a mapping"}[k]
 }
 
-// value is a YAML value that still knows how it was written: partition types
+// Value is a YAML value that still knows how it was written: partition types
 // such as 0700 and EF00 must reach the partition table as written.
-type value struct {
-	kind  valueKind
-	text  string // of a scalar
-	plain bool   // a scalar without quotes, so its text may mean a number or a boolean
-	list  []value
-	pairs []pair
-	pos   Pos
+type Value struct {
+	Kind  Kind
+	Text  string  // of a scalar, as written
+	List  []Value // of a list
+	Pairs Pairs   // of a mapping, in document order, each key once
+	Pos   finding.Pos
+
+	plain bool // a scalar without quotes, so its text may mean a number or a boolean
 }
 
-type pair struct {
-	key string
-	pos Pos
-	val value
+// Pair is a key of a mapping and its value.
+type Pair struct {
+	Key string
+	Pos finding.Pos // of the key
+	Val Value
 }
 
-func textValue(s string) value { return value{kind: scalarValue, text: s} }
+// Pairs is the content of a mapping.
+type Pairs []Pair
 
-func (v value) get(key string) (pair, bool) {
-	for _, p := range v.pairs {
-		if p.key == key {
+// Get finds a key.
+func (ps Pairs) Get(key string) (Pair, bool) {
+	for _, p := range ps {
+		if p.Key == key {
 			return p, true
 		}
 	}
-	return pair{}, false
+	return Pair{}, false
 }
+
+// Get finds a key of a mapping; other values have none.
+func (v Value) Get(key string) (Pair, bool) { return v.Pairs.Get(key) }
+
+// Text makes the value of a text.
+func Text(s string) Value { return Value{Kind: Scalar, Text: s} }
 
 // yamlLine finds the line number in a message of the YAML parser.
 var yamlLine = regexp.MustCompile(`line (\d+)`)
 
-// readYAML turns a document into a value. Syntax errors go to c.
-func readYAML(text []byte, c *collector) value {
+// Read turns a document into a value, that of an empty one being Null. Syntax
+// errors go to c.
+func Read(text []byte, c *finding.Collector) Value {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, second yaml.Node
 	err := dec.Decode(&doc)
 	if errors.Is(err, io.EOF) {
-		return value{}
+		return Value{}
 	}
 	if err == nil {
 		if more := dec.Decode(&second); !errors.Is(more, io.EOF) {
 			if more == nil {
-				c.errorf(Pos{second.Line, second.Column}, "more than one YAML document")
-				return value{}
+				c.Errorf(posOf(&second), "more than one YAML document")
+				return Value{}
 			}
 			err = more
 		}
 	}
 	if err != nil {
-		var pos Pos
+		var pos finding.Pos
 		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 			pos.Line, _ = strconv.Atoi(m[1])
 			pos.Col = 1
 		}
-		c.errorf(pos, "cannot parse YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
-		return value{}
+		c.Errorf(pos, "cannot parse YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return Value{}
 	}
-	r := yamlReader{c: c}
-	return r.value(&doc, 0)
+	r := reader{c: c}
+	return r.read(&doc, 0)
 }
 
-type yamlReader struct {
-	c      *collector
+type reader struct {
+	c      *finding.Collector
 	values int
 	full   bool
 }
 
-func (r *yamlReader) value(n *yaml.Node, depth int) value {
-	pos := Pos{n.Line, n.Column}
+func posOf(n *yaml.Node) finding.Pos { return finding.Pos{Line: n.Line, Col: n.Column} }
+
+func (r *reader) read(n *yaml.Node, depth int) Value {
+	pos := posOf(n)
 	if r.values++; r.values > maxValues || depth > maxDepth {
 		if !r.full {
-			r.c.errorf(pos, "document is nested too deeply or too large")
+			r.c.Errorf(pos, "document is nested too deeply or too large")
 			r.full = true
 		}
-		return value{pos: pos}
+		return Value{Pos: pos}
 	}
 	switch n.Kind {
 	case yaml.DocumentNode:
-		return r.value(n.Content[0], depth+1)
+		return r.read(n.Content[0], depth+1)
 	case yaml.AliasNode:
-		return r.value(n.Alias, depth+1)
+		return r.read(n.Alias, depth+1)
 	case yaml.SequenceNode:
-		v := value{kind: listValue, pos: pos}
+		v := Value{Kind: List, Pos: pos}
 		for _, e := range n.Content {
-			v.list = append(v.list, r.value(e, depth+1))
+			v.List = append(v.List, r.read(e, depth+1))
 		}
 		return v
 	case yaml.MappingNode:
@@ -125,43 +145,43 @@ func (r *yamlReader) value(n *yaml.Node, depth int) value {
 	}
 	plain := n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
 	if plain && isNull(n.Value) {
-		return value{pos: pos}
+		return Value{Pos: pos}
 	}
-	return value{kind: scalarValue, text: n.Value, plain: plain, pos: pos}
+	return Value{Kind: Scalar, Text: n.Value, plain: plain, Pos: pos}
 }
 
-func (r *yamlReader) mapping(n *yaml.Node, depth int) value {
-	v := value{kind: mapValue, pos: Pos{n.Line, n.Column}}
-	var merged []pair
+func (r *reader) mapping(n *yaml.Node, depth int) Value {
+	v := Value{Kind: Map, Pos: posOf(n)}
+	var merged Pairs
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, pos := n.Content[i], Pos{n.Content[i].Line, n.Content[i].Column}
+		k, pos := n.Content[i], posOf(n.Content[i])
 		if k.Kind == yaml.AliasNode {
 			k = k.Alias
 		}
 		if k.Kind != yaml.ScalarNode {
-			r.c.errorf(pos, "a key must be a scalar")
+			r.c.Errorf(pos, "a key must be a scalar")
 			continue
 		}
-		val := r.value(n.Content[i+1], depth+1)
+		val := r.read(n.Content[i+1], depth+1)
 		if k.Tag == "!!merge" {
 			merged = append(merged, mergePairs(val)...)
 			continue
 		}
-		v.pairs = r.setPair(v.pairs, pair{k.Value, pos, val})
+		v.Pairs = r.setPair(v.Pairs, Pair{k.Value, pos, val})
 	}
 	for _, p := range merged {
-		if _, have := v.get(p.key); !have {
-			v.pairs = append(v.pairs, p)
+		if _, have := v.Get(p.Key); !have {
+			v.Pairs = append(v.Pairs, p)
 		}
 	}
 	return v
 }
 
 // setPair adds a key; of a repeated key the last one counts, in the first place.
-func (r *yamlReader) setPair(pairs []pair, p pair) []pair {
+func (r *reader) setPair(pairs Pairs, p Pair) Pairs {
 	for i := range pairs {
-		if pairs[i].key == p.key {
-			r.c.warnf(p.pos, "key %q is given twice; the last one counts", p.key)
+		if pairs[i].Key == p.Key {
+			r.c.Warnf(p.Pos, "key %q is given twice; the last one counts", p.Key)
 			pairs[i] = p
 			return pairs
 		}
@@ -169,13 +189,13 @@ func (r *yamlReader) setPair(pairs []pair, p pair) []pair {
 	return append(pairs, p)
 }
 
-func mergePairs(v value) []pair {
-	if v.kind != listValue {
-		return v.pairs
+func mergePairs(v Value) Pairs {
+	if v.Kind != List {
+		return v.Pairs
 	}
-	var all []pair
-	for _, e := range v.list {
-		all = append(all, e.pairs...)
+	var all Pairs
+	for _, e := range v.List {
+		all = append(all, e.Pairs...)
 	}
 	return all
 }
@@ -198,8 +218,8 @@ var (
 	intBase60  = regexp.MustCompile(`^[-+]?[1-9][0-9_]*(:[0-5]?[0-9])+$`)
 )
 
-// parseInt11 reads an integer as YAML 1.1 defines it.
-func parseInt11(s string) (int64, bool) {
+// ParseInt reads an integer as YAML 1.1 defines it.
+func ParseInt(s string) (int64, bool) {
 	digits := strings.ReplaceAll(strings.TrimLeft(s, "+-"), "_", "")
 	base := 10
 	switch {
@@ -227,7 +247,7 @@ func parseInt11(s string) (int64, bool) {
 	return n, err == nil
 }
 
-func parseBool11(s string) (val, ok bool) {
+func parseBool(s string) (val, ok bool) {
 	switch s {
 	case "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON":
 		return true, true
@@ -239,38 +259,38 @@ func parseBool11(s string) (val, ok bool) {
 
 // MarshalJSON prints the value as a YAML 1.1 reader understands it, keys in
 // document order.
-func (v value) MarshalJSON() ([]byte, error) {
-	switch v.kind {
-	case nullValue:
+func (v Value) MarshalJSON() ([]byte, error) {
+	switch v.Kind {
+	case Null:
 		return []byte("null"), nil
-	case listValue:
-		return json.Marshal(append([]value{}, v.list...))
-	case mapValue:
-		return marshalPairs(v.pairs)
+	case List:
+		return json.Marshal(append([]Value{}, v.List...))
+	case Map:
+		return marshalPairs(v.Pairs)
 	}
 	if v.plain {
-		if n, ok := parseInt11(v.text); ok {
+		if n, ok := ParseInt(v.Text); ok {
 			return json.Marshal(n)
 		}
-		if b, ok := parseBool11(v.text); ok {
+		if b, ok := parseBool(v.Text); ok {
 			return json.Marshal(b)
 		}
 	}
-	return json.Marshal(v.text)
+	return json.Marshal(v.Text)
 }
 
-func marshalPairs(pairs []pair) ([]byte, error) {
+func marshalPairs(pairs Pairs) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
 	for i, p := range pairs {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		key, err := json.Marshal(p.key)
+		key, err := json.Marshal(p.Key)
 		if err != nil {
 			return nil, err
 		}
-		val, err := p.val.MarshalJSON()
+		val, err := p.Val.MarshalJSON()
 		if err != nil {
 			return nil, err
 		}

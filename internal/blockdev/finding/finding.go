@@ -1,4 +1,6 @@
-package blockdev
+// Package finding collects what is wrong, or only doubtful, in a configuration,
+// each with its place in the text.
+package finding
 
 import (
 	"fmt"
@@ -26,11 +28,11 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s:%d:%d: %s", f.Source, f.Pos.Line, f.Pos.Col, f.Message)
 }
 
-// Findings is everything that is wrong in one configuration. As an error it
+// List is everything that is wrong in one configuration. As an error it
 // prints one finding a line.
-type Findings []Finding
+type List []Finding
 
-func (f Findings) Error() string {
+func (f List) Error() string {
 	lines := make([]string, len(f))
 	for i, one := range f {
 		lines[i] = one.String()
@@ -38,25 +40,27 @@ func (f Findings) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// err keeps a nil list from becoming a non-nil error.
-func (f Findings) err() error {
+// Err gives the list as an error, nil when it is empty.
+func (f List) Err() error {
 	if len(f) == 0 {
 		return nil
 	}
 	return f
 }
 
-// collector gathers errors and warnings of one source.
-type collector struct {
-	source   string
-	errors   Findings
-	warnings Findings
+// Collector gathers errors and warnings about one source.
+type Collector struct {
+	Source   string // for the reader: a file name, an element
+	Errors   List
+	Warnings List
 }
 
-func (c *collector) errorf(pos Pos, format string, args ...any) {
-	c.errors = append(c.errors, Finding{c.source, pos, fmt.Sprintf(format, args...)})
+// Errorf adds an error.
+func (c *Collector) Errorf(pos Pos, format string, args ...any) {
+	c.Errors = append(c.Errors, Finding{c.Source, pos, fmt.Sprintf(format, args...)})
 }
 
-func (c *collector) warnf(pos Pos, format string, args ...any) {
-	c.warnings = append(c.warnings, Finding{c.source, pos, fmt.Sprintf(format, args...)})
+// Warnf adds a warning.
+func (c *Collector) Warnf(pos Pos, format string, args ...any) {
+	c.Warnings = append(c.Warnings, Finding{c.Source, pos, fmt.Sprintf(format, args...)})
 }

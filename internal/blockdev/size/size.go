@@ -1,4 +1,6 @@
-package blockdev
+// Package size reads the sizes of a block-device configuration: absolute ones
+// with units, and shares of what is free.
+package size
 
 import (
 	"fmt"
@@ -8,8 +10,8 @@ import (
 	"strings"
 )
 
-// sizeUnits are the units of sizes in bytes. The single letters are decimal.
-var sizeUnits = map[string]int64{
+// units are the units of sizes in bytes. The single letters are decimal.
+var units = map[string]int64{
 	"": 1, "B": 1,
 	"K": 1e3, "KB": 1e3, "KiB": 1 << 10,
 	"M": 1e6, "MB": 1e6, "MiB": 1 << 20,
@@ -18,17 +20,18 @@ var sizeUnits = map[string]int64{
 }
 
 var (
-	sizeForm    = regexp.MustCompile(`^([0-9.]*) ?([a-zA-Z0-9_]*)$`)
+	form        = regexp.MustCompile(`^([0-9.]*) ?([a-zA-Z0-9_]*)$`)
 	decimalForm = regexp.MustCompile(`^([0-9]+\.?[0-9]*|\.[0-9]+)$`)
 )
 
-// maxDecimal bounds the text of a number: longer ones are mistakes, and would
+// maxLength bounds the text of a number: longer ones are mistakes, and would
 // cost time to compute with.
-const maxDecimal = 64
+const maxLength = 64
 
-// parseDecimal reads a decimal number without sign or exponent, exactly.
-func parseDecimal(s string) (*big.Rat, error) {
-	if !decimalForm.MatchString(s) || len(s) > maxDecimal {
+// ParseDecimal reads a decimal number without sign or exponent, exactly. It
+// may have 64 characters at most.
+func ParseDecimal(s string) (*big.Rat, error) {
+	if !decimalForm.MatchString(s) || len(s) > maxLength {
 		return nil, fmt.Errorf("%q is not a decimal number", s)
 	}
 	r, ok := new(big.Rat).SetString(s)
@@ -47,23 +50,23 @@ func floorInt64(r *big.Rat) (int64, error) {
 	return q.Int64(), nil
 }
 
-// ParseSize reads an absolute size such as "154MiB" or "1.75 TB" and returns
+// Parse reads an absolute size such as "154MiB" or "1.75 TB" and returns
 // it in bytes, at least 1. Units are case-sensitive, at most one blank stands
 // before them, and fractions of a byte are dropped.
-func ParseSize(s string) (int64, error) {
-	m := sizeForm.FindStringSubmatch(s)
+func Parse(s string) (int64, error) {
+	m := form.FindStringSubmatch(s)
 	if m == nil {
 		return 0, fmt.Errorf("invalid size %q: want a number and a unit such as 10GiB", s)
 	}
 	// Letters and digits share the form, so "1e3" arrives as number 1, unit e3.
-	unit, ok := sizeUnits[m[2]]
+	unit, ok := units[m[2]]
 	if !ok {
 		return 0, fmt.Errorf("invalid size %q: unknown unit %q (B, KiB, MiB, GiB, TiB; decimal KB or K, MB or M, GB or G, TB or T)", s, m[2])
 	}
 	if m[1] == "" {
 		return 0, fmt.Errorf("invalid size %q: no number", s)
 	}
-	num, err := parseDecimal(m[1])
+	num, err := ParseDecimal(m[1])
 	if err != nil {
 		return 0, fmt.Errorf("invalid size %q: %w", s, err)
 	}
@@ -83,15 +86,15 @@ type Size struct {
 	percent *big.Rat
 }
 
-// ParseRelativeSize reads a size as partitions give it: an absolute size, or a
+// ParseRelative reads a size as partitions give it: an absolute size, or a
 // percentage above 0 and up to 100 of the space that is still free.
-func ParseRelativeSize(s string) (Size, error) {
+func ParseRelative(s string) (Size, error) {
 	num, relative := strings.CutSuffix(s, "%")
 	if !relative {
-		n, err := ParseSize(s)
+		n, err := Parse(s)
 		return Size{bytes: n}, err
 	}
-	p, err := parseDecimal(strings.TrimSpace(num))
+	p, err := ParseDecimal(strings.TrimSpace(num))
 	if err != nil {
 		return Size{}, fmt.Errorf("invalid percentage %q: %w", s, err)
 	}

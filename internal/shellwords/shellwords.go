@@ -1,13 +1,14 @@
-package blockdev
+// Package shellwords takes a line apart as a shell does.
+package shellwords
 
 import (
 	"errors"
 	"strings"
 )
 
-// SplitWords splits a line of options as a POSIX shell does, with quotes and
+// Split splits a line of options as a POSIX shell does, with quotes and
 // backslashes but without any expansion.
-func SplitWords(s string) ([]string, error) {
+func Split(s string) ([]string, error) {
 	var words []string
 	var word strings.Builder
 	inWord := false
