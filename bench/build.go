@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -56,11 +58,16 @@ func installed(raw, mountpoint string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := exec.Command("dpkg-query", "--admindir="+filepath.Join(mountpoint, "var/lib/dpkg"), "-W", "-f", "${Package}\n").Output()
-	if err := unmount(); err != nil {
-		return nil, err
+	names, err := packages(mountpoint)
+	return names, errors.Join(err, unmount())
+}
+
+func packages(tree string) ([]string, error) {
+	out, err := exec.Command("dpkg-query", "--admindir="+filepath.Join(tree, "var/lib/dpkg"), "-W", "-f", "${Package}\n").Output()
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the packages in %s: %w", tree, err)
 	}
-	return strings.Fields(string(out)), err
+	return strings.Fields(string(out)), nil
 }
 
 // builds compares whole builds with the classical tools: with cold caches,
@@ -137,7 +144,21 @@ func (b *bench) classical(ref *reference) (seconds float64, err error) {
 		}
 		seconds += r.seconds
 	}
-	return seconds, nil
+	return seconds, samePackages(ref, tree)
+}
+
+// samePackages makes sure that the other side did the same work.
+func samePackages(ref *reference, tree string) error {
+	theirs, err := packages(tree)
+	if err != nil {
+		return err
+	}
+	ours := slices.Sorted(slices.Values(ref.packages))
+	slices.Sort(theirs)
+	if !slices.Equal(ours, theirs) {
+		return fmt.Errorf("the two sides do not install the same: dib %v, mmdebstrap %v", ours, theirs)
+	}
+	return nil
 }
 
 var uri = regexp.MustCompile(`https?://[^\s\]]+/debian(-security)?/?(?:\s|$)`)
