@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"io/fs"
 	"slices"
 	"testing"
 
@@ -38,11 +39,50 @@ func TestEmbeddedElementsCombine(t *testing.T) {
 			t.Errorf("%s alone: warnings %q", system, p.Warnings)
 		}
 		rec := newRecipe(system, nil)
-		rec.Elements = append(rec.Elements, others...)
+		rec.Elements = append(rec.Elements, combinable(t, lib, system, others)...)
 		if p, err = Make(rec, lib, pure); err != nil {
 			t.Errorf("%s with everything: %v", system, err)
 		} else if len(p.Warnings) > 0 {
 			t.Errorf("%s with everything: warnings %q", system, p.Warnings)
 		}
 	}
+}
+
+// packageManager is the command of which an image has exactly one: elements
+// that bring it belong to an operating system and cannot be mixed.
+const packageManager = "bin/install-packages"
+
+// combinable leaves out those of names that bring, or need an element that
+// brings, another package manager than the operating system does.
+func combinable(t *testing.T, lib *element.Library, system string, names []string) []string {
+	t.Helper()
+	own := packageManagers(t, lib, system)
+	var rest []string
+	for _, name := range names {
+		for _, m := range packageManagers(t, lib, system, name) {
+			if !slices.Contains(own, m) {
+				name = ""
+			}
+		}
+		if name != "" {
+			rest = append(rest, name)
+		}
+	}
+	return rest
+}
+
+// packageManagers are the elements with a package manager that the named ones bring in.
+func packageManagers(t *testing.T, lib *element.Library, names ...string) []string {
+	t.Helper()
+	resolved, err := lib.Resolve(append(names, "block-device-mbr")) // for vm
+	if err != nil {
+		t.Fatal(err)
+	}
+	var managers []string
+	for _, e := range resolved {
+		if _, err := fs.Stat(e.FS, packageManager); err == nil {
+			managers = append(managers, e.Name)
+		}
+	}
+	return managers
 }
