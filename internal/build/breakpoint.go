@@ -43,8 +43,7 @@ func (b *builder) shell(ctx context.Context, name, command, root string, env []s
 	if root != "" {
 		bash = "/bin/bash"
 	}
-	c := run.Cmd{Argv: []string{bash}, Root: root, Env: env, Log: b.log, Stdin: b.stdin,
-		Where: run.Where{Phase: name, Hook: "break"}}
+	c := run.Cmd{Argv: []string{bash}, Root: root, Env: env, Log: b.log, Stdin: b.stdin}
 	if root == "" {
 		c.Dir = b.cwd
 	}
@@ -62,5 +61,8 @@ func (b *builder) shell(ctx context.Context, name, command, root string, env []s
 	if command == "" && ctx.Err() == nil {
 		return nil // the status of an interactive shell says nothing about the build
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("break point %s: %w", name, err)
+	}
+	return nil
 }
