@@ -26,7 +26,7 @@ lint:
 
 install: build
 	install -D -m 0755 .build/dib $(DESTDIR)$(PREFIX)/bin/dib
-	$(DESTDIR)$(PREFIX)/bin/dib install-links $(DESTDIR)$(PREFIX)/bin
+	for name in $(filter-out dib,$(notdir $(wildcard bin/*))); do ln -sf dib $(DESTDIR)$(PREFIX)/bin/$$name || exit 1; done
 
 clean:
 	rm -rf .build
