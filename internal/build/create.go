@@ -71,9 +71,7 @@ func create(ctx context.Context, rec recipe.Recipe, sink event.Sink) (int, error
 	if err := sandbox.Sweep(parent); err != nil {
 		sink.Emit(event.Warn("cannot sweep the work directories of dead builds: " + err.Error()))
 	}
-	for _, out := range p.Outputs {
-		output.SweepStale(filepath.Dir(out.Path))
-	}
+	sweepOutputs(p)
 	available, err := memAvailableKiB()
 	if err != nil {
 		sink.Emit(event.Warn("building on disk: " + err.Error()))
@@ -89,6 +87,9 @@ func create(ctx context.Context, rec recipe.Recipe, sink event.Sink) (int, error
 			sink.Emit(e)
 		}),
 	})
+	if status != 0 || err != nil {
+		sweepOutputs(p) // the engine may have been killed between two names
+	}
 	if ctx.Err() != nil {
 		return exitInterrupted, errors.New("interrupted")
 	}
@@ -100,6 +101,14 @@ func create(ctx context.Context, rec recipe.Recipe, sink event.Sink) (int, error
 		return 1, err
 	}
 	return status, nil
+}
+
+// sweepOutputs removes unfinished outputs of dead builds. Failing to tidy up
+// is no reason not to build.
+func sweepOutputs(p *plan.Plan) {
+	for _, out := range p.Outputs {
+		_ = output.SweepStale(filepath.Dir(out.Path))
+	}
 }
 
 func makePlan(rec recipe.Recipe) (*plan.Plan, error) {
