@@ -16,6 +16,7 @@ test-short:
 
 test-full:
 	DIB_TEST_FULL=1 ./scripts/test
+	./scripts/fuzz
 
 bench:
 	./scripts/install-test-deps
