@@ -3,14 +3,12 @@
 package install
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -82,10 +80,8 @@ func (in *Installer) Install(ctx context.Context) (err error) {
 // stageAll downloads every package and unpacks each, as it comes in, to the
 // staging directory.
 func (in *Installer) stageAll(ctx context.Context, staging string) error {
-	stager := &unpack.Stager{Cache: in.Cache}
-	units := in.schedule(stager)
-	blobs := make([]fetch.Blob, len(units))
-	for i, u := range units {
+	blobs := make([]fetch.Blob, len(in.units))
+	for i, u := range in.units {
 		blobs[i] = fetch.Blob{
 			URLs: []string{u.pkg.Archive + "/" + u.pkg.Filename}, SHA256: u.pkg.SHA256, Size: u.pkg.Size,
 		}
@@ -101,12 +97,13 @@ func (in *Installer) stageAll(ctx context.Context, staging string) error {
 			return nil
 		})
 	})
+	stager := &unpack.Stager{Cache: in.Cache}
 	var mu sync.Mutex
 	done := 0
 	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
 			for i := range arrived {
-				u := units[i]
+				u := in.units[i]
 				st, err := stager.Stage(ctx, u.pkg, paths[i], filepath.Join(staging, strconv.Itoa(i)))
 				if err != nil {
 					return err
@@ -122,30 +119,6 @@ func (in *Installer) stageAll(ctx context.Context, staging string) error {
 		})
 	}
 	return g.Wait()
-}
-
-// heavy is the size in bytes from which a package decompresses for seconds.
-const heavy = 16 << 20
-
-// schedule is the order of fetching and unpacking: that of installation, but
-// packages that keep one processor busy for long, such as a kernel that has to
-// be decompressed with xz, begin before all others and not at the end, when
-// everything would wait for them.
-func (in *Installer) schedule(stager *unpack.Stager) []*unit {
-	slow := func(u *unit) bool { return u.pkg.Size >= heavy && !stager.Keeps(u.pkg) }
-	units := slices.Clone(in.units)
-	slices.SortStableFunc(units, func(a, b *unit) int {
-		switch {
-		case slow(a) && slow(b):
-			return cmp.Compare(b.pkg.Size, a.pkg.Size)
-		case slow(a):
-			return -1
-		case slow(b):
-			return 1
-		}
-		return 0
-	})
-	return units
 }
 
 // wait blocks until the units are staged.

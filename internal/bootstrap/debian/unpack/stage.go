@@ -58,21 +58,10 @@ type Stager struct {
 	Cache string // directory of decompressed parts, by the sum of the .deb
 }
 
-// Keeps reports whether the file system part of a package lies in the cache in
-// a form that decompresses quickly.
-func (s *Stager) Keeps(pkg *resolve.Candidate) bool {
-	_, err := os.Stat(s.kept(pkg))
-	return err == nil
-}
-
-func (s *Stager) kept(pkg *resolve.Candidate) string {
-	return filepath.Join(s.Cache, pkg.SHA256[:2], pkg.SHA256+".tar.zst")
-}
-
 // Stage unpacks the .deb at file into dir, which it makes. It is an error when
 // the package is not the one that the index described.
 func (s *Stager) Stage(ctx context.Context, pkg *resolve.Candidate, file, dir string) (*Staged, error) {
-	kept := s.kept(pkg)
+	kept := filepath.Join(s.Cache, pkg.SHA256[:2], pkg.SHA256+".tar.zst")
 	if _, err := os.Stat(kept); err == nil {
 		st, err := stageFrom(ctx, pkg, file, dir, kept, "")
 		if err == nil || ctx.Err() != nil {
