@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/dib-builder/dib/internal/place"
 )
@@ -193,8 +195,10 @@ func ParseNames(data []byte) []string {
 }
 
 func stripComment(line string) string {
-	for i := range len(line) {
-		if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+	for i := range line {
+		// The same white space counts here that is trimmed from names.
+		before, _ := utf8.DecodeLastRuneInString(line[:i])
+		if line[i] == '#' && (i == 0 || unicode.IsSpace(before)) {
 			return line[:i]
 		}
 	}
