@@ -68,9 +68,6 @@ func create(ctx context.Context, rec recipe.Recipe, sink event.Sink) (int, error
 		return 1, fmt.Errorf("internal error: cannot write the plan: %w", err)
 	}
 	parent := workParent(rec.Env)
-	if err := sandbox.Sweep(parent); err != nil {
-		sink.Emit(event.Warn("cannot sweep the work directories of dead builds: " + err.Error()))
-	}
 	sweepOutputs(p)
 	available, err := memAvailableKiB()
 	if err != nil {

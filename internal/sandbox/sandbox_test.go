@@ -350,7 +350,11 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	stale.Lock.Close()
-	if err := Sweep(dir); err != nil {
+	who, err := identify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sweep(dir, who); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(used.Path); err != nil {

@@ -16,29 +16,13 @@ import (
 // fdRemoveLock is where the remove stage finds the lock of its directory.
 const fdRemoveLock = fdEvents
 
-// Sweep removes the work directories below parent that killed builds of this
+// sweep removes the work directories below parent that killed builds of this
 // user left behind.
-func Sweep(parent string) error {
-	dirs, err := workdir.Stale(parent, unix.Geteuid())
-	if err != nil || len(dirs) == 0 {
-		return err
-	}
-	who, err := identify(context.Background())
-	if err != nil {
-		who = caller{} // what belongs to the caller himself can still be removed
-	}
-	return removeEach(dirs, who)
-}
-
 func sweep(parent string, who caller) error {
 	dirs, err := workdir.Stale(parent, unix.Geteuid())
 	if err != nil {
 		return err
 	}
-	return removeEach(dirs, who)
-}
-
-func removeEach(dirs []*workdir.Dir, who caller) error {
 	var errs []error
 	for _, d := range dirs {
 		errs = append(errs, remove(d, who))
