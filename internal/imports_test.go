@@ -56,6 +56,7 @@ var onlyImports = map[string][]string{
 	"internal/sidetable":        {"golang.org/x/sys/..."},
 	"internal/fetch":            {"internal/event", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 	"internal/element":          {"internal/place"},
+	"internal/secret":           {},
 	"internal/shellwords":       {},
 	"internal/blockdev":         {"github.com/google/uuid", "internal/blockdev/...", "internal/shellwords"},
 	"internal/blockdev/finding": {},

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dib-builder/dib/internal/run"
+	"github.com/dib-builder/dib/internal/secret"
 )
 
 // EnvironmentScript is the bash text that sources the named files of a
@@ -106,8 +107,8 @@ func Environment(ctx context.Context, c run.Cmd, dir string, names []string) ([]
 	c.Argv = []string{bash, "-c", EnvironmentScript(dir, names, 3, trace), "dib-run-parts"}
 	c.ExtraFiles = []*os.File{out}
 	if log := c.Log; trace && log != nil {
-		secrets := secretValues(c.Env)
-		c.Log = func(line []byte) { log(mask(line, secrets)) }
+		known := secret.NewRedactor(environMap(c.Env))
+		c.Log = func(line []byte) { log([]byte(secret.MaskAssignments(known.String(string(line))))) }
 	}
 	runErr := c.Run(ctx)
 	if _, err := out.Seek(0, io.SeekStart); err != nil {
@@ -136,4 +137,13 @@ func lastFile(dir string, data []byte) string {
 		return ""
 	}
 	return path.Join(dir, last)
+}
+
+func environMap(environ []string) map[string]string {
+	env := make(map[string]string, len(environ))
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		env[name] = value
+	}
+	return env
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/run"
+	"github.com/dib-builder/dib/internal/secret"
 )
 
 func needBash(t *testing.T) {
@@ -187,24 +188,24 @@ func TestEnvironmentFailures(t *testing.T) {
 
 func TestTraceOnRequestAndMasked(t *testing.T) {
 	const text = "export MY_PASSWORD=hunter2 PLAIN=visible\n: $GIVEN_TOKEN $OTHER\n"
-	secret := []string{"GIVEN_TOKEN=s3cr3t", "OTHER=well"}
-	_, log, err := sourced(t, secret, text)
+	given := []string{"GIVEN_TOKEN=s3cr3t-given", "OTHER=well"}
+	_, log, err := sourced(t, given, text)
 	if err != nil || len(log) != 1 {
 		t.Errorf("log without trace is %q (%v)", log, err)
 	}
-	_, log, err = sourced(t, append(secret, "DIB_DEBUG_TRACE=1"), text)
+	_, log, err = sourced(t, append(given, "DIB_DEBUG_TRACE=1"), text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := strings.Join(log, "\n")
-	for _, want := range []string{"PLAIN=visible", "MY_PASSWORD=" + masked, "well"} {
+	for _, want := range []string{"PLAIN=visible", "MY_PASSWORD=" + secret.Mark, "well"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is missing from %q", want, all)
 		}
 	}
-	for _, secret := range []string{"hunter2", "s3cr3t"} {
-		if strings.Contains(all, secret) {
-			t.Errorf("%q shows in %q", secret, all)
+	for _, hidden := range []string{"hunter2", "s3cr3t-given"} {
+		if strings.Contains(all, hidden) {
+			t.Errorf("%q shows in %q", hidden, all)
 		}
 	}
 }
