@@ -33,7 +33,8 @@ var importedBy = map[string][]string{
 	"internal/intarget/copyprograms":  {"internal/intarget"},
 	"internal/intarget/installstatic": {"internal/intarget"},
 	"internal/intarget/pkginstalls":   {"internal/intarget"},
-	"internal/intarget/pkgmap":        {"internal/intarget", "internal/intarget/pkginstalls"},
+	"internal/intarget/pkglist":       {"internal/intarget/pkginstalls", "internal/plan"},
+	"internal/intarget/pkgmap":        {"internal/intarget", "internal/intarget/pkginstalls", "internal/plan"},
 	"elements":                        {"cmd/dib", "internal/build", "internal/cli"},
 	"lib":                             {"cmd/dib", "internal/build"},
 	// A program is started through package run, so that every failure names the
@@ -57,6 +58,7 @@ var onlyImports = map[string][]string{
 	"internal/fetch":            {"internal/event", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 	"internal/element":          {"internal/place"},
 	"internal/secret":           {},
+	"internal/intarget/pkglist": {"internal/blockdev/finding", "go.yaml.in/yaml/v3"},
 	"internal/shellwords":       {},
 	"internal/blockdev":         {"github.com/google/uuid", "internal/blockdev/...", "internal/shellwords"},
 	"internal/blockdev/finding": {},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/internal/intarget/pkglist"
 	"github.com/dib-builder/dib/internal/intarget/pkgmap"
 	"github.com/dib-builder/dib/internal/place"
 )
@@ -56,7 +57,7 @@ func hintedPackages(elements []element, env cmdline.Environment) ([]string, erro
 	packages := map[string]bool{}
 	removed := map[string]bool{}
 	for _, e := range elements {
-		entries, _, err := readInstalls(e, append([]string{earlyFile}, installsFiles...)...)
+		entries, _, err := readLists(e, append([]string{earlyFile}, pkglist.Files...)...)
 		if err != nil {
 			return nil, err
 		}
@@ -65,8 +66,8 @@ func hintedPackages(elements []element, env cmdline.Environment) ([]string, erro
 			return nil, err
 		}
 		for _, en := range entries {
-			ok, err := en.selected(env)
-			var unset *unsetVariable
+			ok, err := en.Selected(env)
+			var unset *pkglist.UnsetVariableError
 			if errors.As(err, &unset) {
 				continue
 			}
@@ -76,13 +77,13 @@ func hintedPackages(elements []element, env cmdline.Environment) ([]string, erro
 			if !ok {
 				continue
 			}
-			lines, err := pkgmap.Names(table, []string{en.pkg}, true)
+			lines, err := pkgmap.Names(table, []string{en.Package}, true)
 			if err != nil {
 				return nil, err
 			}
 			for _, p := range strings.Fields(strings.Join(lines, " ")) {
 				packages[p] = true
-				if en.action != install {
+				if en.Action != pkglist.Install {
 					removed[p] = true
 				}
 			}

@@ -8,9 +8,10 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/dib-builder/dib/internal/place"
-
+	"github.com/dib-builder/dib/internal/blockdev/finding"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/internal/intarget/pkglist"
+	"github.com/dib-builder/dib/internal/place"
 )
 
 // element is a selected element and the one directory that it resolved to.
@@ -76,4 +77,9 @@ func ownsCommand(env cmdline.Environment, name string) bool {
 	}
 	dir, known := dirs[name]
 	return !known || element{name, dir}.builtin(place.ElementsDir)
+}
+
+// readLists reads those of the named package lists that the element has.
+func readLists(e element, files ...string) ([]pkglist.Entry, finding.List, error) {
+	return pkglist.Read(e.dir, os.DirFS(e.dir), e.name, files...)
 }

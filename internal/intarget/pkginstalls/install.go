@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
 	"github.com/dib-builder/dib/internal/intarget/jsonpos"
-	"github.com/dib-builder/dib/internal/intarget/pkgmap"
+	"github.com/dib-builder/dib/internal/intarget/pkglist"
 	"github.com/dib-builder/dib/internal/run"
 )
 
@@ -76,11 +75,11 @@ func recordsOf(file, phase string, remove bool) ([][2]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read package list: %w", err)
 	}
-	var lists map[string]*phasePackages
-	if err := json.Unmarshal(data, &lists); err != nil {
+	var phases map[string]*pkglist.Lists
+	if err := json.Unmarshal(data, &phases); err != nil {
 		return nil, jsonpos.Error(file, data, err)
 	}
-	p := lists[phase]
+	p := phases[phase]
 	switch {
 	case p == nil:
 		return nil, nil
@@ -102,20 +101,11 @@ func mapRecords(ctx context.Context, io command.IO, records [][2]string, noop bo
 		}
 		byElement[r[1]] = append(byElement[r[1]], r[0])
 	}
-	env := cmdline.EnvironmentOf(io)
-	own := ownsCommand(env, "pkg-map")
+	m := newMapper(io)
 	var packages []string
 	for _, element := range order {
 		names := byElement[element]
-		var mapped []string
-		var err error
-		if own {
-			mapped, err = pkgmap.Mapping{
-				Element: element, Distro: env["DISTRO_NAME"], Release: env["DIB_RELEASE"], MissingOK: true,
-			}.Apply(names)
-		} else {
-			mapped, err = foreignPkgMap(ctx, io, env, element, names)
-		}
+		mapped, err := m.names(ctx, element, names)
 		if err != nil {
 			if !noop {
 				return nil, fmt.Errorf("element %s: %w", element, err)
@@ -123,7 +113,7 @@ func mapRecords(ctx context.Context, io command.IO, records [][2]string, noop bo
 			fmt.Fprintf(io.Err, "package-installs-v2: element %s: %v\n", element, err)
 			mapped = names
 		}
-		if env.Trace() > 1 {
+		if m.env.Trace() > 1 {
 			fmt.Fprintf(io.Out, "Map of element %s: %q -> %q\n", element, names, mapped)
 		}
 		for _, name := range mapped {
@@ -133,29 +123,6 @@ func mapRecords(ctx context.Context, io command.IO, records [][2]string, noop bo
 		}
 	}
 	return packages, nil
-}
-
-// foreignPkgMap maps with the pkg-map command of an element that replaces the
-// built-in one. Result lines start with the prefix "-", all else is log.
-func foreignPkgMap(ctx context.Context, io command.IO, env cmdline.Environment, element string, names []string) ([]string, error) {
-	argv := []string{"pkg-map", "--prefix", "-", "--missing-ok", "--element", element}
-	if env.Trace() > 1 {
-		argv = append(argv, "--debug")
-	}
-	var mapped, log []string
-	err := run.Cmd{Argv: append(argv, names...), Env: io.Environ(), Log: func(line []byte) {
-		if name, ok := strings.CutPrefix(string(line), "-"); ok {
-			mapped = append(mapped, name)
-		} else {
-			log = append(log, string(line))
-		}
-	}}.Run(ctx)
-	if err != nil {
-		for _, line := range log {
-			fmt.Fprintln(io.Err, line)
-		}
-	}
-	return mapped, err
 }
 
 // runInstallPackages runs install-packages and echoes what it says.

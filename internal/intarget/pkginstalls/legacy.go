@@ -1,9 +1,8 @@
 package pkginstalls
 
 import (
-	"bufio"
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +10,8 @@ import (
 
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
-	"github.com/dib-builder/dib/internal/intarget/pkgmap"
+	"github.com/dib-builder/dib/internal/intarget/pkglist"
+	"github.com/dib-builder/dib/internal/run"
 )
 
 // LegacyInstall is the command package-installs -d DIR, of lists one line a
@@ -26,7 +26,9 @@ func LegacyUninstall(ctx context.Context, io command.IO, args []string) error {
 }
 
 // legacy handles the deprecated lists DIR/package-installs-ELEMENT: the
-// packages of all lines are installed, those marked "-" are removed.
+// packages of all lines are installed, those marked "-" are removed. Removal
+// calls install-packages even when nothing is listed. The exit status is that
+// of install-packages.
 func legacy(ctx context.Context, io command.IO, name string, args []string, remove bool) error {
 	var dir string
 	var help bool
@@ -35,22 +37,28 @@ func legacy(ctx context.Context, io command.IO, name string, args []string, remo
 		fmt.Fprintf(io.Err, "usage: %s -d DIR\n", name)
 		return &cmdline.ExitError{Code: 1, Err: err}
 	}
-	files, err := filepath.Glob(filepath.Join(globQuote(dir), "package-installs-*"))
+	files, err := filepath.Glob(filepath.Join(globQuote(dir), pkglist.LegacyPrefix+"*"))
 	if err != nil {
 		return fmt.Errorf("cannot list %s: %w", dir, err)
 	}
-	env := cmdline.EnvironmentOf(io)
+	m := newMapper(io)
 	var packages []string
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			return fmt.Errorf("cannot read package list: %w", err)
 		}
-		names := parseLegacy(data, remove)
-		element := strings.TrimPrefix(filepath.Base(file), "package-installs-")
-		mapped, err := pkgmap.Mapping{
-			Element: element, Distro: env["DISTRO_NAME"], Release: env["DIB_RELEASE"], MissingOK: true,
-		}.Apply(names)
+		var names []string
+		for _, p := range pkglist.ParseLegacy(data) {
+			if p.BuildOnly || !remove {
+				names = append(names, p.Name)
+			}
+		}
+		if len(names) == 0 {
+			continue
+		}
+		element := strings.TrimPrefix(filepath.Base(file), pkglist.LegacyPrefix)
+		mapped, err := m.names(ctx, element, names)
 		if err != nil {
 			fmt.Fprintf(io.Err, "%s: element %s: %v; the names are used as they are\n", name, element, err)
 			mapped = names
@@ -60,30 +68,15 @@ func legacy(ctx context.Context, io command.IO, name string, args []string, remo
 	argv := []string{"install-packages"}
 	if remove {
 		argv = append(argv, "-e")
-	}
-	if len(packages) == 0 {
+	} else if len(packages) == 0 {
 		return nil
 	}
-	return runInstallPackages(ctx, io, append(argv, packages...))
-}
-
-// parseLegacy returns the packages of a deprecated list: all of them, or those
-// that are to be removed.
-func parseLegacy(data []byte, removeOnly bool) []string {
-	var names []string
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, len(data)+1)
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		name, temporary := strings.CutPrefix(line, "-")
-		if name != "" && (temporary || !removeOnly) {
-			names = append(names, name)
-		}
+	err = runInstallPackages(ctx, io, append(argv, packages...))
+	var failed *run.Error
+	if errors.As(err, &failed) && failed.Exit > 0 {
+		return &cmdline.ExitError{Code: failed.Exit, Err: err}
 	}
-	return names
+	return err
 }
 
 // globQuote takes the meaning from pattern characters of a directory name.

@@ -3,14 +3,14 @@ package pkginstalls
 import (
 	"encoding/json"
 	"fmt"
-	"io/fs"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
-	"github.com/dib-builder/dib/elements"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/internal/intarget/pkglist"
 	"github.com/dib-builder/dib/test/commandtest"
 )
 
@@ -24,96 +24,6 @@ func call(t *testing.T, env map[string]string, name string, args ...string) (out
 	return commandtest.Call(t, cmdline.Command(name, do), env, args...)
 }
 
-func TestParseInstallsErrors(t *testing.T) {
-	for _, tt := range []struct{ name, text, want string }{
-		{"unknown key", "a:\n  phas: install.d\n", `f:2: package a: unknown parameter "phas"`},
-		{"unknown phase", "a:\n  phase: install\n", `f:2: package a: phase "install" is not one of`},
-		{"both architectures", "a:\n  arch: x\n  not-arch: y\n", "exclude each other"},
-		{"number as name", "1.5:\n", `f:1: package name "1.5" is not a string`},
-		{"list for arch", "a:\n  arch: [x]\n", "f:2: arch must be a string"},
-		{"boolean in when", "a:\n  when: true\n", "f:2: when must be a string"},
-		{"blank before when", "a:\n  when: ' A = b'\n", `f:2: malformed condition " A = b"`},
-		{"when without operator", "a:\n  when: [A = b, C]\n", `malformed condition "C"`},
-		{"bad flag", "a:\n  uninstall: maybe\n", "f:2: uninstall must be true or false"},
-		{"top-level list", "- a\n", "f:1: the file must be a mapping"},
-		{"scalar parameters", "a: yes\n", "f:1: package a: parameters must be"},
-		{"list of scalars", "a:\n  - b\n", "f:2: package a: list items must be mappings"},
-		{"yaml syntax", "a: [\n", "cannot read f: yaml: line"},
-		{"json with position", "{\n\t\"a\": {\"x\": 1}\n}", `f:2: package a: unknown parameter "x"`},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			_, _, err := parseInstalls("f", "e", []byte(tt.text))
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got %v, want ...%s...", err, tt.want)
-			}
-		})
-	}
-}
-
-func TestSelection(t *testing.T) {
-	env := cmdline.Environment{"ARCH": "ppc64le", "A": "x", "EMPTY": "", "DIB_INSTALLTYPE_my_element": "package", "DIB_DEFAULT_INSTALLTYPE": "source"}
-	for _, tt := range []struct {
-		params string
-		want   string // empty: left out; otherwise the action and phase
-	}{
-		{"{}", "install install.d"},
-		{"''", "install install.d"},
-		{"[]", "install install.d"},
-		{"{phase: post-install.d}", "install post-install.d"},
-		{"{arch: 'ppc64, ppc64le'}", "install install.d"},
-		{"{arch: 'ppc64'}", ""},
-		{"{not-arch: 'ppc64, ppc64le'}", ""},
-		{"{not-arch: ppc64}", "install install.d"},
-		{"{uninstall: }", "uninstall install.d"},
-		{"{uninstall: True}", "uninstall install.d"},
-		{"{uninstall: no}", "install install.d"},
-		{"{build-only: on}", "build-only install.d"},
-		{"{build-only: 'off'}", "install install.d"},
-		{"{build-only: true, uninstall: true}", "build-only install.d"},
-		{"{installtype: package}", "install install.d"},
-		{"{installtype: source}", ""},
-		{"{dib_python_version: 3}", "install install.d"},
-		{"{dib_python_version: '2'}", ""},
-		{"{when: A=x}", "install install.d"},
-		{"{when: 'A   =x'}", "install install.d"},
-		{"{when: 'A = x '}", ""},
-		{"{when: A != x}", ""},
-		{"{when: 'EMPTY ='}", "install install.d"},
-		{"{when: [A = x, EMPTY != y]}", "install install.d"},
-		{"{when: [A = x, EMPTY = y]}", ""},
-		{"{when: 'A == x'}", ""},
-	} {
-		t.Run(tt.params, func(t *testing.T) {
-			entries, _, err := parseInstalls("f", "my-element", []byte("pkg: "+tt.params+"\n"))
-			if err != nil || len(entries) != 1 {
-				t.Fatalf("%d entries, %v", len(entries), err)
-			}
-			ok, err := entries[0].selected(env)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := ""
-			if ok {
-				got = []string{"install", "uninstall", "build-only"}[entries[0].action] + " " + entries[0].phase
-			}
-			if got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestUnsetVariableIsFound(t *testing.T) {
-	entries, _, err := parseInstalls("f", "e", []byte("p:\n  when: [A = no, B = b]\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = entries[0].selected(cmdline.Environment{"A": "x"})
-	if err == nil || !strings.Contains(err.Error(), "variable B is not set") || !strings.HasPrefix(err.Error(), "f:1: ") {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestSquash(t *testing.T) {
 	dir := t.TempDir()
 	commandtest.Write(t, dir, map[string]string{
@@ -125,28 +35,61 @@ func TestSquash(t *testing.T) {
 		"lib/three/package-installs.yaml": "# nothing\n",
 		"lib/four/README.rst":             "",
 	})
-	out := filepath.Join(dir, "out.json")
-	_, errs, status := call(t, map[string]string{"A": "yes"}, "package-installs-squash",
-		"--elements", "two one three four", "--path", dir+"/over:"+dir+"/lib", out)
-	if status != 0 {
-		t.Fatalf("status %d: %s", status, errs)
-	}
-	var got map[string]phasePackages
-	if err := json.Unmarshal([]byte(commandtest.Read(t, out)), &got); err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]phasePackages{
+	want := map[string]pkglist.Lists{
 		"install.d": {
 			Install:   [][2]string{{"gone", "two"}, {"keep", "one"}, {"late", "three"}},
 			Uninstall: [][2]string{{"gone", "two"}, {"filtered", "two"}},
 		},
 		"post-install.d": {Install: [][2]string{}, Uninstall: [][2]string{{"late", "two"}}},
 	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %v\nwant %v", got, want)
+	resolved := ""
+	for _, e := range []string{"over/one", "lib/two", "lib/three", "lib/four"} {
+		resolved += filepath.Base(e) + ": " + dir + "/" + e + "\n"
 	}
-	if !strings.Contains(errs, "package late, installed in install.d by element three") {
-		t.Errorf("no warning about a removal in a later phase: %q", errs)
+	for name, c := range map[string]struct {
+		env  map[string]string
+		path string
+	}{
+		"M25 the first directory of the path": {map[string]string{"A": "yes"}, dir + "/over:" + dir + "/lib"},
+		"M25 the build's own resolution":      {map[string]string{"A": "yes", "IMAGE_ELEMENT_YAML": resolved}, dir + "/lib:" + dir + "/over"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "out.json")
+			_, errs, status := call(t, c.env, "package-installs-squash", "--elements", "two one three four", "--path", c.path, out)
+			if status != 0 {
+				t.Fatalf("status %d: %s", status, errs)
+			}
+			var got map[string]pkglist.Lists
+			if err := json.Unmarshal([]byte(commandtest.Read(t, out)), &got); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("M26: got  %v\nwant %v", got, want)
+			}
+			if !strings.Contains(errs, "package late, installed in install.d by element three") {
+				t.Errorf("M27: no warning about a removal in a later phase: %q", errs)
+			}
+		})
+	}
+}
+
+// All that is wrong with the lists is said at once, and nothing is written.
+func TestSquashFindsEverything(t *testing.T) {
+	dir := t.TempDir()
+	commandtest.Write(t, dir, map[string]string{
+		"a/package-installs.yaml": "p: {phas: install.d}\nq: {arch: 1}\n",
+		"b/package-installs.json": "{\"p\": {\"when\": \"NOT_SET = 1\"},\n\"q\": {\"when\": \"UNSET = 1\"}}",
+	})
+	_, errs, status := call(t, nil, "package-installs-squash", "--elements", "a b", "--path", dir, dir+"/out")
+	for _, want := range []string{
+		"/a/package-installs.yaml:1:5: ", "/a/package-installs.yaml:2:11: ", "/b/package-installs.json:1: condition", "/b/package-installs.json:2: condition",
+	} {
+		if status != 1 || !strings.Contains(errs, dir+want) {
+			t.Errorf("status %d, %s: lacks %s", status, errs, want)
+		}
+	}
+	if _, err := os.Stat(dir + "/out"); err == nil {
+		t.Error("a list was written")
 	}
 }
 
@@ -192,7 +135,7 @@ func TestRunInstalls(t *testing.T) {
 		out    string
 		status int
 	}{
-		{"in order, once", []string{"--phase", "install.d", file}, "",
+		{"M28 in order, once", []string{"--phase", "install.d", file}, "",
 			"Running: install-packages b a\n> <b><a>\ninstall-packages returned 0\n", 0},
 		{"empty list", []string{"--phase", "install.d", "--uninstall", file}, "",
 			"Running: install-packages -e\n> <-e>\ninstall-packages returned 0\n", 0},
@@ -235,58 +178,73 @@ func TestForeignPkgMapIsUsed(t *testing.T) {
 	}
 }
 
-func TestLegacyLists(t *testing.T) {
+// M28: what pkg-map says is shown when it fails, and with --noop the names of
+// the element whose map failed stay as they are.
+func TestPkgMapFails(t *testing.T) {
 	dir := t.TempDir()
-	commandtest.Write(t, dir, map[string]string{"package-installs-x": "# comment\n\na\n-b\nc", "other": "z\n"})
-	env := map[string]string{"DISTRO_NAME": "debian", "PATH": installer(t, 0)}
-	for name, want := range map[string]string{
-		"package-installs":   "> <a><b><c>\n",
-		"package-uninstalls": "> <-e><b>\n",
-	} {
-		out, errs, status := call(t, env, name, "-d", dir)
-		if status != 0 || !strings.Contains(out, want) {
-			t.Errorf("%s: status %d, out %q, err %q", name, status, out, errs)
+	commandtest.Write(t, dir, map[string]string{
+		"list.json": `{"install.d": {"install": [["a", "bad"], ["b", "good"], ["c", "bad"]]}}`,
+		"pkg-map!":  "#!/bin/bash\necho \"called with: $*\"\ncase $* in *bad*) echo the reason >&2; exit 1 ;; esac\necho \"-good-${*: -1}\"\n",
+	})
+	env := map[string]string{
+		"DISTRO_NAME": "debian", "PATH": dir + ":" + installer(t, 0), "IMAGE_ELEMENT_YAML": "pkg-map: " + dir + "/pkg-map\n",
+	}
+	out, errs, status := call(t, env, "package-installs-v2", "--phase", "install.d", dir+"/list.json")
+	if status != 1 || strings.Contains(out, "Running") {
+		t.Errorf("status %d, out %q", status, out)
+	}
+	for _, want := range []string{"the reason\n", "called with: --prefix - --missing-ok --element bad a c\n", "element bad: "} {
+		if !strings.Contains(errs, want) {
+			t.Errorf("M28: %q is not in %q", want, errs)
 		}
-		if _, _, status := call(t, env, name); status != 1 {
-			t.Errorf("%s without -d: status %d", name, status)
-		}
+	}
+	out, _, status = call(t, env, "package-installs-v2", "--noop", "--phase", "install.d", dir+"/list.json")
+	if want := "install-packages a c good-b\n"; status != 0 || out != want {
+		t.Errorf("M28 --noop: status %d, out %q, want %q", status, out, want)
 	}
 }
 
-// TestLibraryInstalls holds what the library's package lists resolve to.
-func TestLibraryInstalls(t *testing.T) {
+func TestLegacyLists(t *testing.T) {
 	dir := t.TempDir()
-	var all []element
-	for _, name := range commandtest.Elements {
-		for _, file := range []string{earlyFile, "package-installs.yaml", "pkg-map"} {
-			data, err := fs.ReadFile(elements.FS(), name+"/"+file)
-			if err == nil {
-				commandtest.Write(t, dir, map[string]string{name + "/" + file: string(data)})
-			}
-		}
-		all = append(all, element{name, filepath.Join(dir, name)})
-	}
-	var b strings.Builder
-	for _, on := range []struct{ distro, release, arch, layout string }{
-		{"debian", "bookworm", "amd64", "mbr"}, {"debian", "trixie", "amd64", "mbr"}, {"debian", "bookworm", "arm64", "efi"},
-		{"ubuntu", "noble", "x86_64", "efi"}, {"fedora", "40", "amd64", "mbr"}, {"centos", "9-stream", "aarch64", "efi"},
-		{"rhel", "9", "amd64", "efi"}, {"rocky", "9", "amd64", "gpt"}, {"opensuse", "15.6", "ppc64le", "mbr"},
-		{"gentoo", "23.0", "amd64", "mbr"}, {"openeuler", "22.03-LTS", "amd64", ""},
+	commandtest.Write(t, dir, map[string]string{
+		"d/package-installs-x": "# comment\n\na\n-b\nc", "d/package-installs-y": "-y", "d/other": "z\n", "empty/other": "", "stay/package-installs-x": "a\n",
+		"pkg-map!": "#!/bin/bash\nwhile [ $# -gt 0 ]; do case $1 in --prefix|--element) shift ;; --*) ;; *) echo \"-map-$1\" ;; esac; shift; done\n",
+		"broken!":  "#!/bin/bash\nexit 1\n",
+	})
+	foreign := "pkg-map: " + dir + "/pkg-map\n"
+	for _, tt := range []struct {
+		name, command, dir, resolved string
+		status                       int
+		out                          string
+	}{
+		{"all lines, the last without its line feed", "package-installs", "d", "", 0, "Running: install-packages a b c y\n> <a><b><c><y>\ninstall-packages returned 0\n"},
+		{"M29 marked lines", "package-uninstalls", "d", "", 0, "Running: install-packages -e b y\n> <-e><b><y>\ninstall-packages returned 0\n"},
+		{"nothing to install", "package-installs", "empty", "", 0, ""},
+		{"nothing to remove", "package-uninstalls", "empty", "", 0, "Running: install-packages -e\n> <-e>\ninstall-packages returned 0\n"},
+		{"nothing marked", "package-uninstalls", "stay", "", 0, "Running: install-packages -e\n> <-e>\ninstall-packages returned 0\n"},
+		{"foreign map", "package-installs", "d", foreign, 0, "Running: install-packages map-a map-b map-c map-y\n> <map-a><map-b><map-c><map-y>\ninstall-packages returned 0\n"},
+		{"M29 foreign map of marked lines", "package-uninstalls", "d", foreign, 0, "Running: install-packages -e map-b map-y\n> <-e><map-b><map-y>\ninstall-packages returned 0\n"},
+		{"failure", "package-installs", "d", "", 7, "Running: install-packages a b c y\n> <a><b><c><y>\ninstall-packages returned 7\n"},
 	} {
-		env := cmdline.Environment{
-			"DISTRO_NAME": on.distro, "DIB_RELEASE": on.release, "ARCH": on.arch,
-			"DIB_SKIP_BASE_PACKAGE_INSTALL": "0", "DIB_SKIP_GRUB_PACKAGE_INSTALL": "False",
-		}
-		if on.layout != "" {
-			env["DIB_BLOCK_DEVICE"] = on.layout
-		}
-		packages, err := hintedPackages(all, env)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(&b, "%s %s %s %s:\n  %s\n", on.distro, on.release, on.arch, on.layout, strings.Join(packages, "\n  "))
+		t.Run(tt.name, func(t *testing.T) {
+			env := map[string]string{"DISTRO_NAME": "debian", "PATH": dir + ":" + installer(t, tt.status), "IMAGE_ELEMENT_YAML": tt.resolved}
+			out, errs, status := call(t, env, tt.command, "-d", dir+"/"+tt.dir)
+			if status != tt.status || out != tt.out {
+				t.Errorf("status %d, out %q, err %q", status, out, errs)
+			}
+		})
 	}
-	commandtest.Golden(t, "installs.txt", b.String())
+	for _, args := range [][]string{nil, {"-h"}, {"-d"}, {"-d", dir, "x"}, {"-x"}} {
+		if _, errs, status := call(t, nil, "package-installs", args...); status != 1 || !strings.Contains(errs, "usage: package-installs -d DIR") {
+			t.Errorf("%q: status %d, %q", args, status, errs)
+		}
+	}
+	// A map that fails leaves the names as they are.
+	commandtest.Write(t, dir, map[string]string{"bad/pkg-map!": commandtest.Read(t, dir+"/broken")})
+	env := map[string]string{"PATH": dir + "/bad:" + installer(t, 0), "IMAGE_ELEMENT_YAML": foreign}
+	if out, errs, status := call(t, env, "package-installs", "-d", dir+"/d"); status != 0 || !strings.Contains(out, "> <a><b><c><y>\n") || !strings.Contains(errs, "element x: ") {
+		t.Errorf("status %d, out %q, err %q", status, out, errs)
+	}
 }
 
 func TestEarlyPackagesOnlyOfBuiltinElements(t *testing.T) {
@@ -300,44 +258,4 @@ func TestEarlyPackagesOnlyOfBuiltinElements(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(packages, []string{"a"}) {
 		t.Errorf("%v, %v", packages, err)
 	}
-}
-
-func FuzzParseInstalls(f *testing.F) {
-	for _, seed := range []string{
-		"", "# x\n", "a:\n", "a: {arch: b}\n", "a: [{when: A = b}, '']\n", "{\"a\": {\"phase\": \"install.d\"}}",
-		"x: &x {arch: a}\ny:\n  <<: *x\n", "a: *b\n", "a: 1\n", "? [a]\n: b\n", "a:\n  when: [[]]\n", "\x00", "a: &a [*a]",
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		entries, _, err := parseInstalls("list", "e", data)
-		if err != nil {
-			if !strings.Contains(err.Error(), "list") {
-				t.Errorf("error does not name the file: %v", err)
-			}
-			return
-		}
-		env := cmdline.Environment{"ARCH": "amd64"}
-		for _, e := range entries {
-			for _, c := range e.when {
-				env[c.variable] = c.value
-			}
-		}
-		var chosen []entry
-		for _, e := range entries {
-			ok, err := e.selected(env)
-			if err != nil {
-				t.Errorf("all variables are set: %v", err)
-			}
-			if ok {
-				chosen = append(chosen, e)
-			}
-		}
-		result, _ := merge(chosen)
-		for _, p := range result {
-			if len(p.Install)+len(p.Uninstall) > 2*len(chosen) {
-				t.Error("more records than entries")
-			}
-		}
-	})
 }

@@ -1,3 +1,5 @@
+// Package pkginstalls installs and removes the packages that elements declare in
+// their package-installs files.
 package pkginstalls
 
 import (
@@ -6,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
+	"github.com/dib-builder/dib/internal/intarget/pkglist"
 )
 
 const squashUsage = `usage: package-installs-squash --elements "NAME..." --path DIR:... OUTFILE
@@ -41,25 +43,33 @@ func Squash(_ context.Context, io command.IO, args []string) error {
 	if err != nil {
 		return err
 	}
-	var chosen []entry
+	// Whoever repairs lists wants to see everything that is wrong with them.
+	var chosen []pkglist.Entry
+	var wrong []error
 	for _, e := range elements {
-		entries, warnings, err := readInstalls(e, installsFiles...)
-		if err != nil {
-			return err
+		entries, warnings, err := readLists(e, pkglist.Files...)
+		for _, w := range warnings {
+			warn(io, w.String())
 		}
-		warn(io, warnings)
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
 		for _, en := range entries {
-			ok, err := en.selected(env)
+			ok, err := en.Selected(env)
 			if err != nil {
-				return err
+				wrong = append(wrong, err)
 			}
 			if ok {
 				chosen = append(chosen, en)
 			}
 		}
 	}
-	result, warnings := merge(chosen)
-	warn(io, warnings)
+	if err := errors.Join(wrong...); err != nil {
+		return err
+	}
+	result, warnings := pkglist.Merge(chosen)
+	warn(io, warnings...)
 	text, err := json.MarshalIndent(result, "", " ")
 	if err != nil {
 		return fmt.Errorf("internal error: package list: %w", err)
@@ -70,53 +80,8 @@ func Squash(_ context.Context, io command.IO, args []string) error {
 	return nil
 }
 
-func warn(io command.IO, warnings []string) {
+func warn(io command.IO, warnings ...string) {
 	for _, w := range warnings {
 		fmt.Fprintf(io.Err, "WARNING: %s\n", w)
 	}
-}
-
-// phasePackages is what one phase installs at its start and removes at its
-// end, as pairs of package and element.
-type phasePackages struct {
-	Install   [][2]string `json:"install"`
-	Uninstall [][2]string `json:"uninstall"`
-}
-
-// merge joins the selected entries of all elements, in their order. A package
-// that any element installs for good is not removed in that phase. A removal in
-// a later phase than the installation is done, with a warning.
-func merge(entries []entry) (result map[string]*phasePackages, warnings []string) {
-	type key struct{ phase, pkg string }
-	wanted := map[key]bool{}
-	wantedBy := map[string][]entry{}
-	for _, e := range entries {
-		if e.action == install {
-			wanted[key{e.phase, e.pkg}] = true
-			wantedBy[e.pkg] = append(wantedBy[e.pkg], e)
-		}
-	}
-	result = map[string]*phasePackages{}
-	for _, e := range entries {
-		p := result[e.phase]
-		if p == nil {
-			p = &phasePackages{Install: [][2]string{}, Uninstall: [][2]string{}}
-			result[e.phase] = p
-		}
-		record := [2]string{e.pkg, e.element}
-		if e.action != uninstall {
-			p.Install = append(p.Install, record)
-		}
-		if e.action == install || wanted[key{e.phase, e.pkg}] {
-			continue
-		}
-		p.Uninstall = append(p.Uninstall, record)
-		for _, w := range wantedBy[e.pkg] {
-			if slices.Index(phases, w.phase) < slices.Index(phases, e.phase) {
-				warnings = append(warnings, fmt.Sprintf("package %s, installed in %s by element %s (%s), is removed in %s by element %s (%s)",
-					e.pkg, w.phase, w.element, w.at, e.phase, e.element, e.at))
-			}
-		}
-	}
-	return result, warnings
 }

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/dib-builder/dib/internal/command"
@@ -45,14 +47,33 @@ type Map struct {
 	Family  map[string]packageNames            `json:"family"`
 	Distro  map[string]packageNames            `json:"distro"`
 	Release map[string]map[string]packageNames `json:"release"`
+
+	Unknown []string `json:"-"` // names of other sections, sorted, which mean nothing
 }
 
 // Parse reads a pkg-map file, a JSON object. Errors name the file
 // and the position of the fault.
 func Parse(file string, data []byte) (*Map, error) {
-	m := new(Map)
-	if err := json.Unmarshal(data, m); err != nil {
+	// The first reading finds every fault at its place in the file; the second
+	// one takes names as they are spelled, which encoding/json does not.
+	if err := json.Unmarshal(data, new(Map)); err != nil {
 		return nil, jsonpos.Error(file, data, err)
+	}
+	var sections map[string]json.RawMessage
+	if err := json.Unmarshal(data, &sections); err != nil {
+		return nil, jsonpos.Error(file, data, err)
+	}
+	m := new(Map)
+	known := map[string]any{"default": &m.Default, "family": &m.Family, "distro": &m.Distro, "release": &m.Release}
+	for _, name := range slices.Sorted(maps.Keys(sections)) {
+		target, ok := known[name]
+		if !ok {
+			m.Unknown = append(m.Unknown, name)
+			continue
+		}
+		if err := json.Unmarshal(sections[name], target); err != nil {
+			return nil, fmt.Errorf("%s: section %s: %w", file, name, err)
+		}
 	}
 	return m, nil
 }
@@ -182,18 +203,26 @@ func Run(_ context.Context, io command.IO, args []string) error {
 	return err
 }
 
-// Check is the command pkg-map-check FILE...: it fails on the first file
-// that is not a pkg-map, so that a fault is found on the host, with its
-// position, before anything is installed.
-func Check(_ context.Context, _ command.IO, args []string) error {
+// Check is the command pkg-map-check FILE...: it fails when a file is not a
+// pkg-map, so that faults of all of them are found on the host, with their
+// positions, before anything is installed. A section that nothing reads is
+// only warned of.
+func Check(_ context.Context, io command.IO, args []string) error {
+	var wrong []error
 	for _, file := range args {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return fmt.Errorf("cannot check package map: %w", err)
+			wrong = append(wrong, fmt.Errorf("cannot check package map: %w", err))
+			continue
 		}
-		if _, err := Parse(file, data); err != nil {
-			return err
+		m, err := Parse(file, data)
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		for _, section := range m.Unknown {
+			fmt.Fprintf(io.Err, "WARNING: %s: section %q is not read: known are default, distro, family, release\n", file, section)
 		}
 	}
-	return nil
+	return errors.Join(wrong...)
 }
