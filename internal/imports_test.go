@@ -35,6 +35,7 @@ var importedBy = map[string][]string{
 	"internal/intarget/pkginstalls":   {"internal/intarget"},
 	"internal/intarget/pkglist":       {"internal/intarget/pkginstalls", "internal/plan"},
 	"internal/intarget/pkgmap":        {"internal/intarget", "internal/intarget/pkginstalls", "internal/plan"},
+	"internal/intarget/svcmap":        {"internal/intarget"},
 	"elements":                        {"cmd/dib", "internal/build", "internal/cli"},
 	"lib":                             {"cmd/dib", "internal/build"},
 	// A program is started through package run, so that every failure names the
@@ -49,6 +50,7 @@ var importedBy = map[string][]string{
 var onlyImports = map[string][]string{
 	"internal/cli/getopt":       {},
 	"internal/command":          {},
+	"internal/distro":           {},
 	"internal/event":            {},
 	"internal/place":            {},
 	"internal/recipe":           {},

@@ -12,6 +12,7 @@ import (
 	"github.com/dib-builder/dib/internal/intarget/installstatic"
 	"github.com/dib-builder/dib/internal/intarget/pkginstalls"
 	"github.com/dib-builder/dib/internal/intarget/pkgmap"
+	"github.com/dib-builder/dib/internal/intarget/svcmap"
 )
 
 // Commands returns every command by its name.
@@ -28,6 +29,8 @@ func Commands() map[string]command.Func {
 		"package-uninstalls":      pkginstalls.LegacyUninstall,
 		"pkg-map":                 pkgmap.Run,
 		"pkg-map-check":           pkgmap.Check,
+		"svc-map":                 svcmap.Run,
+		"svc-map-merge":           svcmap.Merge,
 	} {
 		commands[name] = cmdline.Command(name, do)
 	}

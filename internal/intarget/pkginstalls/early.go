@@ -31,7 +31,7 @@ func Early(_ context.Context, io command.IO, args []string) error {
 		return cmdline.Exitf(2, "unexpected argument %q", args[0])
 	}
 	env := cmdline.EnvironmentOf(io)
-	dirs, err := resolvedElements(env)
+	dirs, err := env.ElementDirs()
 	if err != nil {
 		return err
 	}

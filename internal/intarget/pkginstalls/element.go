@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/dib-builder/dib/internal/blockdev/finding"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
 	"github.com/dib-builder/dib/internal/intarget/pkglist"
@@ -23,25 +21,11 @@ func (e element) builtin(library string) bool {
 	return filepath.Clean(e.dir) == filepath.Join(library, e.name)
 }
 
-// resolvedElements reads IMAGE_ELEMENT_YAML, the map of every selected element
-// to its directory. It returns nil when the variable is not set.
-func resolvedElements(env cmdline.Environment) (map[string]string, error) {
-	text := env["IMAGE_ELEMENT_YAML"]
-	if text == "" {
-		return nil, nil
-	}
-	dirs := map[string]string{}
-	if err := yaml.Unmarshal([]byte(text), &dirs); err != nil {
-		return nil, fmt.Errorf("cannot read IMAGE_ELEMENT_YAML: %w", err)
-	}
-	return dirs, nil
-}
-
 // findElements finds the directories of names, in the order of names. The
 // build's own resolution decides; without it the first directory of the
 // colon-separated path that has an entry of that name.
 func findElements(names []string, path string, env cmdline.Environment) ([]element, error) {
-	resolved, err := resolvedElements(env)
+	resolved, err := env.ElementDirs()
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +55,7 @@ func findElements(names []string, path string, env cmdline.Environment) ([]eleme
 // the one of this package: the element is not overridden, or nothing is known
 // about elements because the command runs outside a build.
 func ownsCommand(env cmdline.Environment, name string) bool {
-	dirs, err := resolvedElements(env)
+	dirs, err := env.ElementDirs()
 	if err != nil {
 		return false
 	}

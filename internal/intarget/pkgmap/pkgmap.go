@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/distro"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
 	"github.com/dib-builder/dib/internal/intarget/jsonpos"
 )
@@ -22,20 +23,6 @@ import (
 // dir is where the pkg-map element puts the maps of all elements, each
 // under its element's name.
 const dir = "/usr/share/pkg-map"
-
-// families names the family of each distribution, as DISTRO_NAME spells it.
-var families = map[string]string{
-	"almalinux": "redhat",
-	"centos":    "redhat",
-	"fedora":    "redhat",
-	"openeuler": "redhat",
-	"rhel":      "redhat",
-	"rocky":     "redhat",
-	"debian":    "debian",
-	"ubuntu":    "debian",
-	"opensuse":  "suse",
-	"gentoo":    "gentoo",
-}
 
 // packageNames maps an abstract name to zero or more blank-separated packages;
 // JSON null counts as none.
@@ -82,20 +69,20 @@ func Parse(file string, data []byte) (*Map, error) {
 // overlaid by the distribution's family, the distribution and its release. A
 // release is looked up as it is, then, as in "9-stream", by what precedes its
 // first hyphen.
-func (m *Map) Table(distro, release string) map[string]string {
+func (m *Map) Table(name, release string) map[string]string {
 	table := map[string]string{}
 	overlay := func(names packageNames) {
-		for name, packages := range names {
-			table[name] = ""
+		for nick, packages := range names {
+			table[nick] = ""
 			if packages != nil {
-				table[name] = *packages
+				table[nick] = *packages
 			}
 		}
 	}
 	overlay(m.Default)
-	overlay(m.Family[families[distro]])
-	overlay(m.Distro[distro])
-	releases := m.Release[distro]
+	overlay(m.Family[distro.Family(name)])
+	overlay(m.Distro[name])
+	releases := m.Release[name]
 	names, ok := releases[release]
 	if !ok {
 		major, _, _ := strings.Cut(release, "-")
