@@ -40,9 +40,14 @@ func Create(ctx context.Context, io command.IO, rec recipe.Recipe) int {
 		fmt.Fprintf(io.Err, "dib: %v\n", err)
 		return 1
 	}
-	status, err := create(ctx, rec, view)
+	files, err := readSecrets(rec.Secrets)
+	sink := redacting(view, newRedactor(rec.Env, files, inArguments(rec.Args)))
+	status := 1
+	if err == nil {
+		status, err = create(ctx, rec, files, sink)
+	}
 	if err != nil {
-		view.Emit(event.Event{Kind: event.Failed, Failure: setupFailure(err, status)})
+		sink.Emit(event.Event{Kind: event.Failed, Failure: setupFailure(err, status)})
 	}
 	if cerr := view.Close(); cerr != nil && status == 0 {
 		fmt.Fprintf(io.Err, "dib: %v\n", cerr)
@@ -52,18 +57,18 @@ func Create(ctx context.Context, io command.IO, rec recipe.Recipe) int {
 }
 
 // create returns an error only when the engine did not report one itself.
-func create(ctx context.Context, rec recipe.Recipe, sink event.Sink) (int, error) {
+func create(ctx context.Context, rec recipe.Recipe, secrets map[string][]byte, sink event.Sink) (int, error) {
 	sink.Emit(event.LogLine("diskimage-builder version " + recipe.CompatVersion + " (dib)"))
 	p, err := makePlan(rec)
 	if err != nil {
 		return 1, err
 	}
-	for _, w := range p.Warnings {
+	for _, w := range append(shortSecrets(rec.Env, secrets), p.Warnings...) {
 		sink.Emit(event.Warn(w))
 	}
 	sink.Emit(event.LogLine("Building elements: " + strings.Join(p.Requested, " ")))
 	sink.Emit(event.LogLine("Expanded element dependencies to: " + p.Env["IMAGE_ELEMENT"]))
-	input, err := json.Marshal(p)
+	input, err := json.Marshal(engineInput{Plan: p, SecretEnv: p.SecretEnv, SecretFiles: secrets, Hidden: inArguments(rec.Args)})
 	if err != nil {
 		return 1, fmt.Errorf("internal error: cannot write the plan: %w", err)
 	}

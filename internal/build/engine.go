@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,7 @@ import (
 	"github.com/dib-builder/dib/internal/place"
 	"github.com/dib-builder/dib/internal/plan"
 	"github.com/dib-builder/dib/internal/sandbox"
+	"github.com/dib-builder/dib/internal/secret"
 	"github.com/dib-builder/dib/internal/sidetable"
 	"github.com/dib-builder/dib/lib"
 )
@@ -46,6 +48,9 @@ type builder struct {
 	// (spec/01 section 2.2). hostOnly is for hooks outside the chroot.
 	env      plan.Env
 	hostOnly map[string]string
+
+	redactor    *secret.Redactor // of everything that goes to sink
+	secretFiles map[string][]byte
 
 	hooks  *hook.Tree
 	config *blockdev.Config
@@ -83,19 +88,24 @@ func EngineMain() int {
 }
 
 func newBuilder(engine *sandbox.Engine) (*builder, error) {
-	p := new(plan.Plan)
-	if err := json.Unmarshal(engine.Input, p); err != nil {
+	var input engineInput
+	if err := json.Unmarshal(engine.Input, &input); err != nil {
 		return nil, fmt.Errorf("internal error: cannot read the plan: %w", err)
 	}
+	p, env := input.Plan, input.Plan.Env
+	maps.Copy(env, input.SecretEnv)
+	redactor := newRedactor(env, input.SecretFiles, input.Hidden)
 	cwd, err := os.Getwd()
 	if err != nil {
 		return nil, fmt.Errorf("cannot find the working directory: %w", err)
 	}
 	b := &builder{
-		plan: p, sink: engine.Sink, now: time.Now, cwd: cwd, stdin: os.Stdin, env: p.Env, sideTable: engine.Facts.SideTable,
+		plan: p, sink: redacting(engine.Sink, redactor), now: time.Now, cwd: cwd, stdin: os.Stdin, env: env, sideTable: engine.Facts.SideTable,
+		redactor: redactor, secretFiles: secretFiles(env, input.SecretFiles),
 		breaks: p.Breaks(), stdinIsTerminal: term.IsTerminal(int(os.Stdin.Fd())),
-		hostOnly: map[string]string{"PATH": place.StandInDir + ":" + p.Env["PATH"]},
+		hostOnly: map[string]string{"PATH": place.StandInDir + ":" + p.Env["PATH"], secret.DirVariable: place.SecretsDir},
 	}
+	b.env[secret.DirVariable] = place.InTargetSecrets
 	for _, kv := range engine.Facts.HostEnv {
 		name, value, _ := strings.Cut(kv, "=")
 		b.hostOnly[name] = value
@@ -132,6 +142,9 @@ func (b *builder) prepare() error {
 		return err
 	}
 	if err := copySelf(filepath.Join(place.HooksDir, place.Binary)); err != nil {
+		return err
+	}
+	if err := placeSecrets(place.SecretsDir, b.secretFiles); err != nil {
 		return err
 	}
 	if err := os.Mkdir(place.TreeDir, 0o755); err != nil {

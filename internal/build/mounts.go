@@ -36,17 +36,21 @@ func mountKernelFilesystems(tree string) error {
 
 // bindHooks shows the hooks tree read-only inside the chroot.
 func bindHooks(tree string) error {
-	dst := filepath.Join(tree, place.InTarget)
+	return bindReadOnly(place.HooksDir, filepath.Join(tree, place.InTarget), "the hooks")
+}
+
+// bindReadOnly mounts src read-only on a new directory of the image tree.
+func bindReadOnly(src, dst, what string) error {
 	if err := os.Mkdir(dst, 0o755); err != nil {
-		return fmt.Errorf("cannot create the place for hooks in the image tree: %w", err)
+		return fmt.Errorf("cannot create the place for %s in the image tree: %w", what, err)
 	}
-	if err := unix.Mount(place.HooksDir, dst, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(src, dst, "", unix.MS_BIND, ""); err != nil {
 		_ = os.Remove(dst)
-		return fmt.Errorf("cannot mount the hooks into the image tree: %w", err)
+		return fmt.Errorf("cannot mount %s into the image tree: %w", what, err)
 	}
 	flags := uintptr(unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY)
 	if err := unix.Mount("", dst, "", flags|lockedFlags(dst), ""); err != nil {
-		return fmt.Errorf("cannot make the hooks read-only in the image tree: %w", err)
+		return fmt.Errorf("cannot make %s read-only in the image tree: %w", what, err)
 	}
 	return nil
 }
@@ -71,12 +75,16 @@ func lockedFlags(path string) uintptr {
 }
 
 func unbindHooks(tree string) error {
-	dst := filepath.Join(tree, place.InTarget)
+	return unbind(filepath.Join(tree, place.InTarget), "hooks")
+}
+
+// unbind takes back what bindReadOnly did, if it did.
+func unbind(dst, what string) error {
 	if err := unmountBelow(dst, true); err != nil {
 		return err
 	}
 	if err := os.Remove(dst); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("cannot remove the place for hooks from the image tree: %w", err)
+		return fmt.Errorf("cannot remove the place for %s from the image tree: %w", what, err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/dib-builder/dib/internal/event"
 	"github.com/dib-builder/dib/internal/hook"
@@ -52,11 +53,14 @@ func (b *builder) inTarget(ctx context.Context, f func() error) error {
 	if err := bindHooks(place.TreeDir); err != nil {
 		return err
 	}
-	err := f()
+	err := bindSecrets(place.TreeDir)
+	if err == nil {
+		err = f()
+	}
 	if err == nil {
 		endProcessesIn(place.TreeDir)
 	}
-	if uerr := unbindHooks(place.TreeDir); err == nil {
+	if uerr := errors.Join(unbindSecrets(place.TreeDir), unbindHooks(place.TreeDir)); err == nil {
 		err = uerr
 	}
 	return err
@@ -169,7 +173,18 @@ func (b *builder) environment(ctx context.Context, phase string, s side) ([]stri
 		return nil, err
 	}
 	c := run.Cmd{Root: s.root, Dir: s.dir, Env: s.env, Log: b.log, Where: run.Where{Element: "-", Phase: phase, Hook: hook.EnvironmentDir}}
-	return hook.Environment(ctx, c, filepath.Join(s.hooksDir, hook.EnvironmentDir), names)
+	env, err := hook.Environment(ctx, c, filepath.Join(s.hooksDir, hook.EnvironmentDir), names)
+	b.redactor.Learn(environMap(env)) // elements may export secrets of their own
+	return env, err
+}
+
+func environMap(environ []string) map[string]string {
+	env := make(map[string]string, len(environ))
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		env[name] = value
+	}
+	return env
 }
 
 func (b *builder) owner(phase, name string) string {

@@ -108,6 +108,7 @@ func readRecipe(name string, args, words []string, vars *variables, host Host) (
 	rec.ImageName = stripSuffix(v["IMAGE_NAME"], rec.Types)
 	vars.export("IMAGE_NAME", rec.ImageName)
 	r.assignSizes(&rec)
+	r.assignSecrets(&rec, host)
 	if len(rec.Elements) == 0 {
 		r.problem("cannot build: no elements given; name at least one operating-system element, for example: %s debian-minimal vm", name)
 	}

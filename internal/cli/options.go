@@ -25,6 +25,7 @@ type createOption struct {
 const (
 	varTypes    = "IMAGE_TYPES"
 	varPackages = "INSTALL_PACKAGES"
+	varSecrets  = "SECRET_FILES"
 )
 
 // createOptions is in the order in which help lists them. The long options
@@ -79,6 +80,9 @@ var createOptions = []createOption{
 		help: "how elements install software: source or package (default: source)"},
 	{Option: getopt.Option{Long: "docker-target", Arg: true}, placeholder: "NAME[:TAG]", variable: "DOCKER_TARGET", exported: true,
 		help: "name of a docker image"},
+	{Option: getopt.Option{Long: "secret", Arg: true, Late: true}, placeholder: "NAME=FILE",
+		apply: func(v *variables, arg string) { v.set(varSecrets, v.value[varSecrets]+arg+"\x00") },
+		help:  "show hooks a file as $DIB_SECRETS_DIR/NAME, and nothing else; may be repeated"},
 	{Option: getopt.Option{Long: "logfile", Arg: true}, placeholder: "FILE", variable: "LOGFILE", exported: true,
 		help: "append the log to a file and print nothing, unless DIB_QUIET=0"},
 }

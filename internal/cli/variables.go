@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dib-builder/dib/internal/recipe"
+	"github.com/dib-builder/dib/internal/secret"
 )
 
 // variables are the shell variables of a build. Options and defaults are
@@ -81,14 +82,16 @@ func clearedEnv(env map[string]string) map[string]string {
 // assignStart assigns what holds before the first option is looked at.
 func (v *variables) assignStart(args []string) {
 	// Output of the core itself, or inputs that exist as options only.
-	v.unset("_LIB", "IMAGE_BLOCK_DEVICE", "IMAGE_TYPES", "INSTALL_PACKAGES", "LOGFILE", "DOCKER_TARGET")
+	v.unset("_LIB", "IMAGE_BLOCK_DEVICE", varTypes, varPackages, varSecrets, "LOGFILE", "DOCKER_TARGET")
 	if v.exported["COMPRESS_IMAGE"] {
 		v.set("COMPRESS_IMAGE", "true")
 	}
 	v.export("LC_ALL", "C")
 	v.exportDefault("DIB_PYTHON_EXEC", "python3")
-	v.export("DIB_ARGS", strings.Join(args, " "))
-	v.export("DIB_ENV", declarations(v.environment()))
+	// Elements keep these two in the image and beside it (D21, M54).
+	redactor := secret.NewRedactor(v.environment())
+	v.export("DIB_ARGS", redactor.Arguments(args))
+	v.export("DIB_ENV", declarations(redactor.Env(v.environment())))
 }
 
 // assignDefaults assigns what neither the environment nor an option gave.
@@ -146,13 +149,18 @@ func withSystemDirs(path string) string {
 }
 
 // declarations prints the variables whose names begin with DIB_ as bash prints
-// exported variables, sorted by name: the value of DIB_ENV.
-func declarations(env map[string]string) string {
+// exported variables, sorted by name, and a comment with the names of those
+// that were left out: the value of DIB_ENV.
+func declarations(env map[string]string, leftOut []string) string {
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		if strings.HasPrefix(name, "DIB_") {
 			lines = append(lines, "declare -x "+name+"="+bashQuote(env[name]))
 		}
+	}
+	leftOut = slices.DeleteFunc(leftOut, func(name string) bool { return !strings.HasPrefix(name, "DIB_") })
+	if comment := secret.LeftOutComment(leftOut); comment != "" {
+		lines = append(lines, comment)
 	}
 	return strings.Join(lines, "\n")
 }

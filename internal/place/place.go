@@ -14,6 +14,7 @@ const (
 	StandInDir  = Root + "/bin"      // first on the PATH of host-side hooks: sudo and other stand-ins
 	EventSocket = Root + "/events"   // unix socket that accepts JSON events, see package event
 	SideTable   = Root + "/side-table"
+	SecretsDir  = Root + "/secrets" // DIB_SECRETS_DIR of host-side hooks, a tmpfs
 
 	HooksDir = BuildDir + "/hooks" // TMP_HOOKS_PATH
 	TreeDir  = BuildDir + "/mnt"   // TMP_MOUNT_PATH, the root filesystem being built
@@ -21,6 +22,8 @@ const (
 
 	// InTarget is where the chroot sees HooksDir, read-only.
 	InTarget = "/tmp/in_target.d"
+	// InTargetSecrets is where the chroot sees SecretsDir while target-side hooks run.
+	InTargetSecrets = "/tmp/in_target.secrets"
 	// Binary is the name of the dib binary inside HooksDir, hence inside InTarget.
 	Binary = ".dib"
 	// LayoutFile is the name of the layout (package blockdev, JSON) inside HooksDir, present from the finalise phase on.

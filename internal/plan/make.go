@@ -67,12 +67,15 @@ func Make(rec recipe.Recipe, lib *element.Library, opt Options) (*Plan, error) {
 	}
 	elements := element.Elements(resolved)
 	p := &Plan{
-		Recipe: rec,
-		Env:    environment(rec, elements),
+		Recipe:  rec,
+		Env:     environment(rec, elements),
+		Secrets: secretNames(rec),
 		// A library's warnings are about all elements; the plan's are about these.
 		Warnings: warningsAbout(lib.Warnings, resolved),
 	}
+	p.Env, p.SecretEnv = splitSecrets(p.Env)
 	p.Recipe.Env = nil
+	p.Recipe.Args = visibleArgs(rec)
 	for _, r := range resolved {
 		p.Elements = append(p.Elements, Element{r.Name, r.Dir, r.Builtin, r.Reason, r.Deps, r.Provides})
 		if !r.IsDependency() {

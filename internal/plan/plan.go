@@ -27,6 +27,12 @@ type Plan struct {
 	// Env is the whole environment of host-side hooks at the start of the
 	// root phase, except what only the sandbox knows.
 	Env Env `json:"env"`
+	// SecretEnv is the rest of it: variables that are secret (package secret).
+	// It is not printed with the plan, and nothing that stays derives from it.
+	SecretEnv Env `json:"-"`
+	// Secrets names what hooks get without it being shown here: the variables
+	// of SecretEnv, and files by their path below DIB_SECRETS_DIR.
+	Secrets []string `json:"secrets,omitempty"`
 
 	Environment []Hook      `json:"environment"` // files that are sourced before each phase, in order
 	Phases      []Phase     `json:"phases"`      // all ten, in order

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -538,5 +539,35 @@ func TestLoadElements(t *testing.T) {
 	}
 	if got := assembled.Owner("install.d/10-mine"); got != "mine" {
 		t.Errorf("owner is %q", got)
+	}
+}
+
+func TestD21PlanHasNoSecrets(t *testing.T) {
+	rec := newRecipe("debian", Env{"DIB_DEV_USER_PASSWORD": "hunter2", "DIB_SECRET_x": "s3cret-value", "DIB_OPEN": "open"})
+	rec.Args = []string{"--mkfs-options", "s3cret-value", "debian"}
+	rec.Secrets = []recipe.Secret{{Name: "key", File: "/home/me/key"}}
+	p, err := Make(rec, library(t, nil), pure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, hidden := range []string{"hunter2", "s3cret-value"} {
+		if strings.Contains(string(text), hidden) {
+			t.Errorf("the plan shows %s:\n%s", hidden, text)
+		}
+	}
+	if want := []string{"DIB_DEV_USER_PASSWORD", "DIB_SECRET_x", "$DIB_SECRETS_DIR/key"}; !slices.Equal(p.Secrets, want) {
+		t.Errorf("secrets %v, want %v", p.Secrets, want)
+	}
+	if p.SecretEnv["DIB_SECRET_x"] != "s3cret-value" || p.Env["DIB_OPEN"] != "open" {
+		t.Errorf("hooks would get %v and %v", p.SecretEnv, p.Env)
+	}
+	rec.Env["DIB_DEV_USER_PASSWORD"] = "other"
+	other, err := Make(rec, library(t, nil), pure)
+	if err != nil || string(other.Seed()) != string(p.Seed()) {
+		t.Errorf("ids of the image derive from a secret (%v)", err)
 	}
 }

@@ -8,7 +8,9 @@ import (
 
 // Seed identifies what the image is made of: disk ids and UUIDs derive from
 // it, so that the same inputs give the same image. Names of files, caches and
-// logs, and whatever else does not reach the image, leave it unchanged.
+// logs, and whatever else does not reach the image, leave it unchanged; so do
+// secrets, since the ids can be read in the image and a short secret could be
+// found by trying.
 func (p *Plan) Seed() []byte {
 	type named struct{ Name, Value string }
 	var variables []named

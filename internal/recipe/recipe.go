@@ -41,7 +41,16 @@ type Recipe struct {
 	NoTmpfs    bool   `json:"no_tmpfs,omitempty"`
 	MinTmpfs   int    `json:"min_tmpfs"` // GiB; default 2
 
+	// Secrets are files whose content hooks find below DIB_SECRETS_DIR.
+	Secrets []Secret `json:"secrets,omitempty"`
+
 	// Env is the caller's environment with the exports that options cause
 	// (spec/01 section 1.2) applied; it is what hooks inherit.
 	Env map[string]string `json:"env"`
+}
+
+// Secret is a file that hooks find under another name.
+type Secret struct {
+	Name string `json:"name"`
+	File string `json:"file"` // absolute
 }

@@ -123,10 +123,29 @@ func MaskAssignments(line string) string {
 	line = urlPassword.ReplaceAllString(line, "${1}"+Mark+"${3}")
 	return assignment.ReplaceAllStringFunc(line, func(found string) string {
 		name, _, _ := strings.Cut(found, "=")
-		// Options of programs spell names their own way: encrypt.key-secret.
-		if !byName(strings.NewReplacer("-", "_", ".", "_").Replace(name)) {
+		if !optionByName(name) {
 			return found
 		}
 		return name + "=" + Mark
 	})
+}
+
+// optionByName is byName for options of programs, which spell names their own
+// way: encrypt.key-secret.
+func optionByName(name string) bool {
+	return byName(strings.NewReplacer("-", "_", ".", "_").Replace(name))
+}
+
+// Assigned lists what MaskAssignments would hide in the argument of a command.
+func Assigned(arg string) []string {
+	var values []string
+	for _, m := range urlPassword.FindAllStringSubmatch(arg, -1) {
+		values = append(values, m[2])
+	}
+	for _, m := range assignment.FindAllStringSubmatch(arg, -1) {
+		if optionByName(m[1]) {
+			values = append(values, m[2])
+		}
+	}
+	return values
 }

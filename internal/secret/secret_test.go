@@ -67,6 +67,13 @@ func TestMaskAssignments(t *testing.T) {
 	}
 }
 
+func TestAssigned(t *testing.T) {
+	got := Assigned("--x=https://me:tok@host db-password=one,two B_TOKEN='three four' C=5")
+	if want := []string{"tok", "one,two", "'three four'"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestRedactor(t *testing.T) {
 	r := NewRedactor(map[string]string{
 		"A_PASSWORD": `it's "$x" 100%`, "B_TOKEN": "short", "PLAIN": "plainvalue",
