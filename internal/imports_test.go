@@ -27,15 +27,16 @@ var importedBy = map[string][]string{
 	"internal/boot":     {"cmd/dib", "internal/build"},
 	"internal/plan":     {"cmd/dib", "internal/build", "internal/cli"},
 	"internal/intarget": {"cmd/dib"},
+	"internal/lint":     {"internal/cli"},
 	// The commands inside the target are programs of their own, which only their
 	// table knows; package-installs maps names as pkg-map does.
 	"internal/intarget/cacheurl":      {"internal/intarget"},
 	"internal/intarget/copyprograms":  {"internal/intarget"},
 	"internal/intarget/installstatic": {"internal/intarget"},
 	"internal/intarget/pkginstalls":   {"internal/intarget"},
-	"internal/intarget/pkglist":       {"internal/intarget/pkginstalls", "internal/plan"},
-	"internal/intarget/pkgmap":        {"internal/intarget", "internal/intarget/pkginstalls", "internal/plan"},
-	"internal/intarget/svcmap":        {"internal/intarget"},
+	"internal/intarget/pkglist":       {"internal/intarget/pkginstalls", "internal/lint", "internal/plan"},
+	"internal/intarget/pkgmap":        {"internal/intarget", "internal/intarget/pkginstalls", "internal/lint", "internal/plan"},
+	"internal/intarget/svcmap":        {"internal/intarget", "internal/lint"},
 	"elements":                        {"cmd/dib", "internal/build", "internal/cli"},
 	"lib":                             {"cmd/dib", "internal/build"},
 	// A program is started through package run, so that every failure names the
@@ -52,6 +53,7 @@ var onlyImports = map[string][]string{
 	"internal/command":          {},
 	"internal/distro":           {},
 	"internal/event":            {},
+	"internal/lint":             {"internal/blockdev", "internal/blockdev/finding", "internal/distro", "internal/element", "internal/hook", "internal/intarget/pkglist", "internal/intarget/pkgmap", "internal/intarget/svcmap", "go.yaml.in/yaml/v3"},
 	"internal/place":            {},
 	"internal/recipe":           {},
 	"internal/run":              {"golang.org/x/sys/..."},

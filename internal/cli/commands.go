@@ -17,6 +17,8 @@ func (p Program) table() map[string]command.Func {
 	maps.Copy(table, map[string]command.Func{
 		"dib-run-parts": hook.RunParts,
 		"element-info":  elementInfo,
+		"lint":          lintCommand,
+		"dib-lint":      lintCommand,
 		"install-links": installLinks,
 		"version":       showVersion,
 	})
@@ -35,6 +37,8 @@ var summaries = map[string]string{
 	"disk-image-create": "build an image",
 	ramdiskCommand:      "build a ramdisk (not supported yet)",
 	"dib-run-parts":     "run the hooks of one directory",
+	"lint":              "check elements for faults; the same as dib-lint",
+	"dib-lint":          "check elements for faults",
 	"element-info":      "expand a list of elements with their dependencies",
 	"install-links":     "make links under the names of DIB's commands in a directory",
 	"version":           "show the version",
