@@ -13,8 +13,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dib-builder/dib/internal/blockdev/finding"
-	"github.com/dib-builder/dib/internal/blockdev/yamldoc"
+	"github.com/dib-builder/dib/internal/finding"
+	"github.com/dib-builder/dib/internal/yamldoc"
 )
 
 // Fallback is the configuration of a build without any block-device element:

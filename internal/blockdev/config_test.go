@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/dib-builder/dib/internal/blockdev/finding"
+	"github.com/dib-builder/dib/internal/finding"
 )
 
 const treeExample = `

@@ -5,8 +5,8 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/dib-builder/dib/internal/blockdev/finding"
-	"github.com/dib-builder/dib/internal/blockdev/yamldoc"
+	"github.com/dib-builder/dib/internal/finding"
+	"github.com/dib-builder/dib/internal/yamldoc"
 )
 
 // GraphNode is one step of making a disk and the steps it depends on.

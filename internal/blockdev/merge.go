@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/dib-builder/dib/internal/blockdev/finding"
-	"github.com/dib-builder/dib/internal/blockdev/yamldoc"
+	"github.com/dib-builder/dib/internal/finding"
+	"github.com/dib-builder/dib/internal/yamldoc"
 )
 
 // Params are the options of a build that reach into its configuration.

@@ -9,10 +9,10 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/dib-builder/dib/internal/blockdev/finding"
 	"github.com/dib-builder/dib/internal/blockdev/size"
-	"github.com/dib-builder/dib/internal/blockdev/yamldoc"
+	"github.com/dib-builder/dib/internal/finding"
 	"github.com/dib-builder/dib/internal/shellwords"
+	"github.com/dib-builder/dib/internal/yamldoc"
 )
 
 // DefaultAlign is the alignment of partitions in bytes when none is given.

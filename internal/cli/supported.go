@@ -5,11 +5,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dib-builder/dib/internal/element"
 	"github.com/dib-builder/dib/internal/image"
 	"github.com/dib-builder/dib/internal/image/formats"
 	"github.com/dib-builder/dib/internal/image/qcow2"
 	"github.com/dib-builder/dib/internal/recipe"
+	"github.com/dib-builder/dib/internal/similar"
 )
 
 // otherTypes are formats that DIB writes, itself or with qemu-img, and this
@@ -106,8 +106,8 @@ func canonicalArch(arch string) string {
 // didYouMean is ` (did you mean "x"?)` for the candidate that a misspelt word
 // most likely stands for, or empty when none is near.
 func didYouMean(word string, candidates []string) string {
-	if similar := element.Similar(word, candidates); len(similar) > 0 {
-		return fmt.Sprintf(" (did you mean %q?)", similar[0])
+	if near := similar.Words(word, candidates); len(near) > 0 {
+		return fmt.Sprintf(" (did you mean %q?)", near[0])
 	}
 	return ""
 }

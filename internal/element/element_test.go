@@ -189,22 +189,6 @@ func symlink(t *testing.T, target, name string) {
 	}
 }
 
-func TestSimilar(t *testing.T) {
-	among := []string{"debian", "debian-minimal", "debootstrap", "ubuntu-minimal", "vm", "yum", "zypper"}
-	for word, want := range map[string]string{
-		"debian-minimla": "debian-minimal",
-		"debain":         "debian",
-		"ubuntu":         "ubuntu-minimal",
-		"Vm":             "vm",
-		"xyz":            "",
-		"q":              "",
-	} {
-		if got := strings.Join(Similar(word, among), " "); got != want {
-			t.Errorf("%s: got %q, want %q", word, got, want)
-		}
-	}
-}
-
 // The directory in which an element is found must not matter, as long as
 // nothing hides it.
 func TestOrderOfLayersDoesNotMatter(t *testing.T) {

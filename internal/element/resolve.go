@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/dib-builder/dib/internal/similar"
 )
 
 // Resolved is an element of an image and why it is there.
@@ -251,7 +253,7 @@ func (l *Library) check(w *walk) error {
 			Name:      name,
 			NeededBy:  w.neededBy[name],
 			Providers: l.providersOf(name),
-			Similar:   Similar(name, l.Names()),
+			Similar:   similar.Words(name, l.Names()),
 			Searched:  l.searched,
 		})
 	}

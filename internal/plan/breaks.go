@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/dib-builder/dib/internal/element"
+	"github.com/dib-builder/dib/internal/similar"
 )
 
 // BreakPoints lists where a build can stop for a shell, in order of the build.
@@ -42,8 +42,8 @@ func breaks(list string) (wanted map[string]bool, warnings []string) {
 			wanted[word] = true
 		default:
 			line := fmt.Sprintf("break point %q does not exist", word)
-			if similar := element.Similar(word, points); len(similar) > 0 {
-				line += ": did you mean " + strings.Join(similar, " or ") + "?"
+			if near := similar.Words(word, points); len(near) > 0 {
+				line += ": did you mean " + strings.Join(near, " or ") + "?"
 			}
 			warnings = append(warnings, line)
 		}

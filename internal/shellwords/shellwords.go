@@ -58,3 +58,15 @@ func Split(s string) ([]string, error) {
 	}
 	return words, nil
 }
+
+// Quote writes a word so that a POSIX shell reads it as one: as it is if no
+// character of it means anything to a shell, else in single quotes.
+func Quote(word string) string {
+	special := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("@%_-+=:,./", r)
+	}
+	if word != "" && strings.IndexFunc(word, special) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'"'"'`) + "'"
+}

@@ -39,3 +39,17 @@ func FuzzSplit(f *testing.F) {
 		}
 	})
 }
+
+func TestQuote(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "''", "a/b-c_1.2:x=y,z@%+": "a/b-c_1.2:x=y,z@%+", "a b": "'a b'", "it's": `'it'"'"'s'`, "$x": "'$x'", "ä": "'ä'", "\xff\n": "'\xff\n'", "~": "'~'",
+	} {
+		got := Quote(in)
+		if got != want {
+			t.Errorf("%q: got %s, want %s", in, got, want)
+		}
+		if words, err := Split(got); err != nil || len(words) != 1 || words[0] != in {
+			t.Errorf("%s splits into %q, %v", got, words, err)
+		}
+	}
+}

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
-	"github.com/dib-builder/dib/internal/blockdev/finding"
+	"github.com/dib-builder/dib/internal/finding"
 )
 
 func TestYAML11(t *testing.T) {
@@ -24,7 +24,7 @@ func TestAliasesAndMergeKeys(t *testing.T) {
 	c := &finding.Collector{Source: "test"}
 	v := Read([]byte("- &x {size: 1MiB, name: a}\n- {<<: *x, name: b}\n- *x\n"), c)
 	got, err := v.MarshalJSON()
-	if want := `[{"size":"1MiB","name":"a"},{"name":"b","size":"1MiB"},{"size":"1MiB","name":"a"}]`; err != nil || string(got) != want {
+	if want := `[{"size":"1MiB","name":"a"},{"size":"1MiB","name":"b"},{"size":"1MiB","name":"a"}]`; err != nil || string(got) != want {
 		t.Errorf("got %s, %v; want %s", got, err, want)
 	}
 }

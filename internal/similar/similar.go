@@ -1,4 +1,5 @@
-package element
+// Package similar finds the word that a misspelt one was probably meant to be.
+package similar
 
 import (
 	"cmp"
@@ -6,13 +7,13 @@ import (
 	"strings"
 )
 
-// maxSimilar bounds the suggestions for one misspelt word.
-const maxSimilar = 3
+// most bounds the suggestions for one misspelt word.
+const most = 3
 
-// Similar returns up to three words of among that word was probably meant to
+// Words returns up to three words of among that word was probably meant to
 // be, the likeliest first: a third of its letters may differ, or it may be the
 // beginning of a longer word.
-func Similar(word string, among []string) []string {
+func Words(word string, among []string) []string {
 	type candidate struct {
 		word string
 		far  int
@@ -31,7 +32,7 @@ func Similar(word string, among []string) []string {
 		return cmp.Or(cmp.Compare(a.far, b.far), cmp.Compare(a.word, b.word))
 	})
 	var words []string
-	for _, c := range found[:min(len(found), maxSimilar)] {
+	for _, c := range found[:min(len(found), most)] {
 		words = append(words, c.word)
 	}
 	return words
