@@ -62,7 +62,7 @@ var onlyImports = map[string][]string{
 	"internal/fetch":            {"internal/event", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 	"internal/element":          {"internal/place", "internal/similar"},
 	"internal/secret":           {},
-	"internal/intarget/pkglist": {"internal/blockdev/finding", "go.yaml.in/yaml/v3"},
+	"internal/intarget/pkglist": {"internal/finding", "go.yaml.in/yaml/v3"},
 	"internal/shellwords":       {},
 	"internal/blockdev":         {"github.com/google/uuid", "internal/blockdev/...", "internal/finding", "internal/shellwords", "internal/yamldoc"},
 	"internal/finding":          {},

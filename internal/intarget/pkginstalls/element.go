@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/dib-builder/dib/internal/blockdev/finding"
+	"github.com/dib-builder/dib/internal/finding"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
 	"github.com/dib-builder/dib/internal/intarget/pkglist"
 	"github.com/dib-builder/dib/internal/place"

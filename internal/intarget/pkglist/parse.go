@@ -16,7 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/dib-builder/dib/internal/blockdev/finding"
+	"github.com/dib-builder/dib/internal/finding"
 )
 
 // Phases are the phases that packages are installed or removed in, in order of

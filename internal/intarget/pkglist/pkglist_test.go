@@ -7,7 +7,7 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/dib-builder/dib/internal/blockdev/finding"
+	"github.com/dib-builder/dib/internal/finding"
 )
 
 func TestParseErrors(t *testing.T) {
