@@ -53,7 +53,7 @@ var onlyImports = map[string][]string{
 	"internal/command":          {},
 	"internal/distro":           {},
 	"internal/event":            {},
-	"internal/lint":             {"internal/blockdev", "internal/blockdev/finding", "internal/distro", "internal/element", "internal/hook", "internal/intarget/pkglist", "internal/intarget/pkgmap", "internal/intarget/svcmap", "go.yaml.in/yaml/v3"},
+	"internal/lint":             {"internal/blockdev", "internal/finding", "internal/distro", "internal/element", "internal/hook", "internal/intarget/pkglist", "internal/intarget/pkgmap", "internal/intarget/svcmap", "internal/similar", "go.yaml.in/yaml/v3"},
 	"internal/place":            {},
 	"internal/recipe":           {},
 	"internal/run":              {"golang.org/x/sys/..."},

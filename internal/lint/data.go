@@ -15,8 +15,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dib-builder/dib/internal/blockdev"
-	"github.com/dib-builder/dib/internal/blockdev/finding"
 	"github.com/dib-builder/dib/internal/distro"
+	"github.com/dib-builder/dib/internal/finding"
 	"github.com/dib-builder/dib/internal/hook"
 	"github.com/dib-builder/dib/internal/intarget/pkglist"
 	"github.com/dib-builder/dib/internal/intarget/pkgmap"

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/dib-builder/dib/internal/element"
+	"github.com/dib-builder/dib/internal/similar"
 )
 
 // unit is an element as far as its relation to others goes.
@@ -43,8 +44,8 @@ func (l *linter) library(checked []*file) {
 }
 
 func didYouMean(word string, candidates []string) string {
-	if similar := element.Similar(word, candidates); len(similar) > 0 {
-		return " (did you mean " + similar[0] + "?)"
+	if near := similar.Words(word, candidates); len(near) > 0 {
+		return " (did you mean " + near[0] + "?)"
 	}
 	return ""
 }
