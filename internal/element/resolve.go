@@ -2,6 +2,7 @@ package element
 
 import (
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -84,6 +85,10 @@ func (l *Library) ResolveRequest(words []string, opt RequestOptions) ([]Resolved
 		name := DefaultBlockDevice(opt.Arch)
 		requested = append(requested, name)
 		reasons[name] = "default layout for vm"
+	}
+	if owner := l.wantsInstallBin(l.settle(requested)); owner != "" {
+		requested = append(requested, InstallBin)
+		reasons[InstallBin] = reasonNeeded + owner + " for its commands"
 	}
 	return l.resolve(requested, reasons)
 }
@@ -236,6 +241,25 @@ func (w *walk) wantsBlockDevice() bool {
 	}
 	named := func(name string) bool { return strings.HasPrefix(name, BlockDevice+"-") }
 	return !slices.ContainsFunc(w.kept, named) && !slices.ContainsFunc(w.unknown, named)
+}
+
+// InstallBin is the element that puts the commands of all elements into the image.
+const InstallBin = "install-bin"
+
+// wantsInstallBin returns an element that has commands which nothing would put
+// into the image, or "". Many such elements rely on others to bring install-bin.
+func (l *Library) wantsInstallBin(w *walk) string {
+	if _, known := l.elements[InstallBin]; !known || slices.Contains(w.kept, InstallBin) || len(w.providers[InstallBin]) > 0 {
+		return ""
+	}
+	for _, name := range w.kept {
+		if fsys := l.elements[name].FS; fsys != nil {
+			if st, err := fs.Stat(fsys, "bin"); err == nil && st.IsDir() {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // check reports everything wrong with a settled walk.

@@ -196,3 +196,37 @@ func TestMisspeltLayoutGetsNoDefault(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+func TestCommandsBringInstallBin(t *testing.T) {
+	lib := func(t *testing.T, files map[string]string) *Library {
+		t.Helper()
+		files["os/"+providesFile] = "operating-system"
+		l, err := New(Layer{Path: "/lib", FS: fixture(files)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	for _, c := range []struct {
+		summary, words, want string
+		files                map[string]string
+	}{
+		{"M18 an element with commands", "os a", "os a install-bin[needed by a for its commands]",
+			map[string]string{"a/bin/tool": "", "install-bin/README.rst": ""}},
+		{"M18 a dependency with commands", "os b", "os b install-bin[needed by a for its commands] a[needed by b]",
+			map[string]string{"b/" + depsFile: "a", "a/bin/tool": "", "install-bin/README.rst": ""}},
+		{"no commands", "os a", "os a", map[string]string{"a/README.rst": "", "install-bin/README.rst": ""}},
+		{"asked for", "os install-bin a", "os install-bin a", map[string]string{"a/bin/tool": "", "install-bin/README.rst": ""}},
+		{"another library", "os a", "os a", map[string]string{"a/bin/tool": ""}},
+	} {
+		t.Run(c.summary, func(t *testing.T) {
+			resolved, err := lib(t, c.files).ResolveRequest(strings.Fields(c.words), RequestOptions{SkipBase: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := show(resolved); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}

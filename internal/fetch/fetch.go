@@ -92,12 +92,11 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.HTTP == nil {
 		o.HTTP = &http.Client{Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: 20 * time.Second}).DialContext,
-			TLSHandshakeTimeout:   20 * time.Second,
-			MaxIdleConnsPerHost:   o.Jobs,
-			ResponseHeaderTimeout: o.Stall,
-			DisableCompression:    true, // sums are of the bytes as stored
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         (&net.Dialer{Timeout: 20 * time.Second}).DialContext,
+			TLSHandshakeTimeout: 20 * time.Second,
+			MaxIdleConnsPerHost: o.Jobs,
+			DisableCompression:  true, // sums are of the bytes as stored
 		}}
 	}
 	if o.Now == nil {

@@ -111,15 +111,24 @@ func TestInstallTypesHook(t *testing.T) {
 		{"chosen", []string{"a-source-install/50-a", "a-package-install/50-b"}, []string{"DIB_INSTALLTYPE_a=package"}, "50-b", ""},
 		{"default changed", []string{"a-source-install/50-a", "a-package-install/50-b"}, []string{"DIB_DEFAULT_INSTALLTYPE=package"}, "50-b", ""},
 		{"hyphens", []string{"a-b-source-install/50-a", "a-b-repo-install/50-c"}, []string{"DIB_INSTALLTYPE_a_b=repo"}, "50-c", ""},
-		{"underscores", []string{"a_b-source-install/50-a", "a_b-repo-install/50-c"}, []string{"DIB_INSTALLTYPE_a_b=repo"}, "50-c", ""},
-		{"no such type", []string{"a-source-install/50-a"}, []string{"DIB_INSTALLTYPE_a=sauce"}, "", "install.d/a-sauce-install"},
+		{"M48 underscores", []string{"a_b-source-install/50-a", "a_b-repo-install/50-c"}, []string{"DIB_INSTALLTYPE_a_b=repo"}, "50-c", ""},
+		{"M48 no such type", []string{"a-source-install/50-a"}, []string{"DIB_INSTALLTYPE_a=sauce"}, "", "install.d/a-sauce-install"},
 		{"no variants at all", []string{"10-x"}, []string{"DIB_INSTALLTYPE_a=sauce"}, "", ""},
-		{"duplicate", []string{"a-source-install/50-a", "50-a"}, nil, "", "already has a hook"},
+		{"M48 duplicate", []string{"a-source-install/50-a", "50-a"}, nil, "", "already has a hook"},
 		{"other default only", []string{"a-package-install/50-b"}, nil, "", ""},
+		{"M48 no install.d at all", nil, nil, "", ""},
+		{"M48 a variant without files", []string{"a-source-install/", "10-x"}, nil, "", ""},
+		{"any file of a variant", []string{"a-source-install/unit.service", "a-source-install/50-a"}, nil, "50-a unit.service", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			hooks := t.TempDir()
 			for _, f := range tt.files {
+				if strings.HasSuffix(f, "/") {
+					if err := os.MkdirAll(hooks+"/install.d/"+f, 0o755); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
 				commandtest.Write(t, hooks, map[string]string{"install.d/" + f: "x"})
 			}
 			out, err := hostHook(t, "install-types/extra-data.d/99-enable-install-types", hooks, t.TempDir(), tt.env...)
@@ -133,7 +142,7 @@ func TestInstallTypesHook(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 			entries, err := os.ReadDir(hooks + "/install.d")
-			if err != nil {
+			if err != nil && tt.files != nil {
 				t.Fatal(err)
 			}
 			var links []string

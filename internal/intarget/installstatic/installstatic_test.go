@@ -9,6 +9,8 @@ import (
 	"github.com/dib-builder/dib/test/commandtest"
 )
 
+// TestInstallStatic covers M49 (links to directories of the image stay) and M50
+// (nothing but version control is left out), each checked by name below.
 func TestInstallStatic(t *testing.T) {
 	dir := t.TempDir()
 	commandtest.Write(t, dir, map[string]string{
@@ -17,6 +19,10 @@ func TestInstallStatic(t *testing.T) {
 		"static/usr/bin/tool!":    "#!/bin/sh\n",
 		"static/etc/file~":        "backup, copied all the same",
 		"static/etc/.git/config":  "never",
+		"static/usr/lib/libx.so":  "",
+		"static/core":             "",
+		"static/tags":             "",
+		"static/etc/conf.orig":    "",
 		"static/over-a-link":      "a file now",
 		"static/dir-over-file/in": "a directory now",
 		"root/etc/existing":       "old",
@@ -47,9 +53,18 @@ func TestInstallStatic(t *testing.T) {
 			}
 		}
 	}
-	if st, err := os.Lstat(dir + "/root/lib"); err != nil || st.Mode()&os.ModeSymlink == 0 {
-		t.Errorf("lib is a link no more (%v)", err)
-	}
+	t.Run("M49 a link to a directory stays", func(t *testing.T) {
+		if st, err := os.Lstat(dir + "/root/lib"); err != nil || st.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("lib is a link no more (%v)", err)
+		}
+	})
+	t.Run("M50 names that CVS would ignore", func(t *testing.T) {
+		for _, name := range []string{"usr/lib/libx.so", "core", "tags", "etc/conf.orig", "etc/file~"} {
+			if _, err := os.Stat(dir + "/root/" + name); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	if got, err := os.Readlink(dir + "/root/etc/dangling"); got != "/none" {
 		t.Errorf("dangling link: %q, %v", got, err)
 	}
