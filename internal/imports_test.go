@@ -25,7 +25,7 @@ var importedBy = map[string][]string{
 	"internal/ui":       {"cmd/dib", "internal/cli", "internal/build"},
 	"internal/sandbox":  {"cmd/dib", "internal/build"},
 	"internal/boot":     {"cmd/dib", "internal/build"},
-	"internal/plan":     {"cmd/dib", "internal/build", "internal/cli"},
+	"internal/plan":     {"cmd/dib", "internal/build", "internal/cli", "internal/plan/show"},
 	"internal/intarget": {"cmd/dib"},
 	"internal/lint":     {"internal/cli"},
 	// The commands inside the target are programs of their own, which only their

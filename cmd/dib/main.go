@@ -23,8 +23,11 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == build.EngineStage {
 		os.Exit(build.EngineMain())
 	}
+	if len(os.Args) > 1 && os.Args[1] == build.EnvironmentStage {
+		os.Exit(build.EnvironmentMain())
+	}
 	ctx, stop := cli.WithSignals(context.Background())
-	program := cli.Program{Create: build.Create, Commands: commands()}
+	program := cli.Program{Create: build.Create, Plan: build.Plan, Commands: commands()}
 	status := cli.ExitStatus(ctx, program.Main(ctx, cli.Process(), os.Args))
 	stop()
 	os.Exit(status)

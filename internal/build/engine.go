@@ -189,15 +189,27 @@ func (b *builder) loadLayoutConfig() error {
 	for _, w := range b.config.Warnings {
 		b.warn(w.String())
 	}
+	layout, err := layoutVariables(b.config)
+	if err != nil {
+		return err
+	}
+	maps.Copy(b.env, layout)
+	b.env["DIB_BLOCK_DEVICE_PARAMS_YAML"] = filepath.Join(place.BuildDir, "block-device", "params.yaml")
+	return b.writeState(0, "")
+}
+
+// layoutVariables are what hooks learn of a configuration whose sizes are not known.
+func layoutVariables(config *blockdev.Config) (plan.Env, error) {
+	env := plan.Env{}
 	for variable, symbol := range map[string]string{
 		"DIB_ROOT_LABEL": "root-label", "DIB_ROOT_FSTYPE": "root-fstype", "DIB_BOOT_LABEL": "boot-label", "DIB_MOUNTPOINTS": "mount-points",
 	} {
-		if b.env[variable], err = b.config.Value(symbol); err != nil {
-			return err
+		var err error
+		if env[variable], err = config.Value(symbol); err != nil {
+			return nil, err
 		}
 	}
-	b.env["DIB_BLOCK_DEVICE_PARAMS_YAML"] = filepath.Join(place.BuildDir, "block-device", "params.yaml")
-	return b.writeState(0, "")
+	return env, nil
 }
 
 func (b *builder) mergeParams(rootOpts string) blockdev.Params {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/dib-builder/dib/internal/event"
@@ -30,7 +31,13 @@ func (b *builder) failure(err error) *event.Failure {
 	f.Element, f.Phase, f.Hook, f.Side = re.Where.Element, re.Where.Phase, re.Where.Hook, sideOf(re.Where.Phase)
 	f.Hints = b.hints(re)
 	var ee *hook.EnvironmentError
-	if !errors.As(err, &ee) {
+	switch {
+	case errors.As(err, &ee) && ee.File != "":
+		f.Hook = path.Join(hook.EnvironmentDir, path.Base(ee.File))
+		if b.hooks != nil && b.hooks.Owner(f.Hook) != "" {
+			f.Element = b.hooks.Owner(f.Hook)
+		}
+	case ee == nil:
 		f.Message = fmt.Sprintf("hook %s.d/%s of element %s failed: %s", f.Phase, f.Hook, f.Element, exitText(re.Exit))
 	}
 	return f

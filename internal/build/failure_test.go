@@ -36,8 +36,8 @@ func TestFailure(t *testing.T) {
 		}), event.Failure{Message: "writing the disk: mke2fs -q: exit status 1: no space", Exit: 1, Tail: []string{"no space"}}, nil},
 		{"an environment file", &hook.EnvironmentError{File: "/x/10-y", Err: &run.Error{
 			Argv: []string{"bash"}, Exit: 1, Reason: errors.New("exit status 1"), Where: run.Where{Element: "-", Phase: "root", Hook: "environment.d"},
-		}}, event.Failure{Message: "cannot source environment file /x/10-y: bash: exit status 1 (element -, phase root, hook environment.d)",
-			Element: "-", Phase: "root", Side: "host", Hook: "environment.d", Exit: 1}, []string{"break=after-error"}},
+		}}, event.Failure{Message: "cannot source environment file /x/10-y: exit status 1",
+			Element: "-", Phase: "root", Side: "host", Hook: "environment.d/10-y", Exit: 1}, []string{"break=after-error"}},
 		{"an error of our own", errors.New("cannot do it"), event.Failure{Message: "cannot do it", Exit: 1}, nil},
 	}
 	for _, c := range cases {

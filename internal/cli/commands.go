@@ -20,12 +20,16 @@ func (p Program) table() map[string]command.Func {
 		"lint":          lintCommand,
 		"dib-lint":      lintCommand,
 		"install-links": installLinks,
+		"schema":        printSchema,
 		"version":       showVersion,
 	})
 	if p.Create != nil {
 		table["create"] = p.createCommand("disk-image-create")
 		table["disk-image-create"] = table["create"]
 		table[ramdiskCommand] = p.createCommand(ramdiskCommand)
+	}
+	if p.Plan != nil {
+		table["plan"] = p.planCommand
 	}
 	return table
 }
@@ -41,6 +45,8 @@ var summaries = map[string]string{
 	"dib-lint":          "check elements for faults",
 	"element-info":      "expand a list of elements with their dependencies",
 	"install-links":     "make links under the names of DIB's commands in a directory",
+	"plan":              "show what a build would do",
+	"schema":            "print a JSON Schema",
 	"version":           "show the version",
 }
 

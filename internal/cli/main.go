@@ -29,6 +29,9 @@ type Program struct {
 	// Create builds an image and returns the exit status. Without it there are
 	// no commands to build images.
 	Create func(ctx context.Context, std command.IO, rec recipe.Recipe) int
+	// Plan prints what Create would do, as text or as JSON, and returns the exit
+	// status. Without it there is no command "plan".
+	Plan func(ctx context.Context, std command.IO, rec recipe.Recipe, json bool) int
 	// Commands are further commands by name, such as those that run inside an
 	// image. They cannot replace the commands of this package.
 	Commands map[string]command.Func

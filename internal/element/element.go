@@ -62,10 +62,17 @@ type Library struct {
 }
 
 // Override is an element that hides a namesake found later.
-type Override struct{ Name, Used, Hidden string }
+type Override struct {
+	Name, Used, Hidden string // Used and Hidden are directories
+	Builtin            bool   // the hidden one is of the embedded library
+}
 
 func (o Override) String() string {
-	return fmt.Sprintf("element %q: using %s instead of %s", o.Name, o.Used, o.Hidden)
+	hidden := o.Hidden
+	if o.Builtin {
+		hidden += " (built in)"
+	}
+	return fmt.Sprintf("element %q: using %s instead of %s", o.Name, o.Used, hidden)
 }
 
 // Load reads the library that elementsPath, a colon-separated list of existing
@@ -214,15 +221,8 @@ func (l *Library) add(e Element) {
 	// The same directory reached twice is no override, and nobody means
 	// directories such as .git when speaking of elements.
 	if first.Dir != e.Dir && !strings.HasPrefix(e.Name, ".") {
-		l.Warnings = append(l.Warnings, Override{e.Name, first.Dir, e.where()})
+		l.Warnings = append(l.Warnings, Override{e.Name, first.Dir, e.Dir, e.Builtin})
 	}
-}
-
-func (e Element) where() string {
-	if e.Builtin {
-		return e.Dir + " (built in)"
-	}
-	return e.Dir
 }
 
 // Lookup returns the element of that name.

@@ -1,7 +1,9 @@
 package hook
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,6 +27,11 @@ import (
 // shell, because they are arbitrary bash: they may declare, return, or exit.
 // Their commands are traced on request only, since values may be secret.
 func EnvironmentScript(dir string, names []string, fd int, trace bool) string {
+	return environmentScript(dir, names, fd, trace, false)
+}
+
+// environmentScript can also print the environment before each file.
+func environmentScript(dir string, names []string, fd int, trace, each bool) string {
 	var b strings.Builder
 	// A file may change PATH, so env is looked up first.
 	b.WriteString("set -eu -o pipefail\n__dib_env=$(type -P env) || __dib_env=/usr/bin/env\n")
@@ -34,6 +41,9 @@ func EnvironmentScript(dir string, names []string, fd int, trace bool) string {
 			file = "./" + file // or source would search PATH
 		}
 		file = run.Quote(file)
+		if each {
+			fmt.Fprintf(&b, "\"$__dib_env\" -0 >&%d\n", fd)
+		}
 		fmt.Fprintf(&b, "printf '%%s\\0' %s >&%d\n", run.Quote(name), fd)
 		fmt.Fprintf(&b, "printf '%sSourcing environment file %%s\\n' %s >&2\n", LogPrefix, file)
 		if trace {
@@ -77,7 +87,23 @@ func (e *EnvironmentError) Error() string {
 	if e.File == "" {
 		return fmt.Sprintf("cannot prepare environment of hooks: %v", e.Err)
 	}
-	return fmt.Sprintf("cannot source environment file %s: %v", e.File, e.Err)
+	return fmt.Sprintf("cannot source environment file %s: %s", e.File, e.cause())
+}
+
+// cause says why without the script, which nobody wrote: how it ended and what
+// the file printed last.
+func (e *EnvironmentError) cause() string {
+	var failed *run.Error
+	if !errors.As(e.Err, &failed) {
+		return e.Err.Error()
+	}
+	text := fmt.Sprintf("exit status %d", failed.Exit)
+	for _, line := range slices.Backward(failed.Tail) {
+		if !strings.HasPrefix(line, LogPrefix) {
+			return text + ": " + line
+		}
+	}
+	return text
 }
 
 func (e *EnvironmentError) Unwrap() error { return e.Err }
@@ -90,6 +116,62 @@ var errEnded = fmt.Errorf("it ended the shell with exit status 0")
 // runs; its Argv and ExtraFiles are not used. The error is an
 // *EnvironmentError, around a *run.Error when bash failed.
 func Environment(ctx context.Context, c run.Cmd, dir string, names []string) ([]string, error) {
+	data, err := source(ctx, c, dir, names, false)
+	if err != nil {
+		return nil, err
+	}
+	return parseEnvironment(data), nil
+}
+
+// Effect is what one environment file did.
+type Effect struct {
+	File string   // its name
+	Env  []string // the environment after it
+}
+
+// Effects is like Environment, and tells what each file of dir contributed: the
+// environment in which the first one was sourced, and that after each.
+func Effects(ctx context.Context, c run.Cmd, dir string, names []string) (before []string, effects []Effect, err error) {
+	data, err := source(ctx, c, dir, names, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, name := range names {
+		// The printed environments are apart from each other by the name of a
+		// file, which is the only entry without "=".
+		end := recordOf(data, name)
+		env := parseEnvironment(data[:end])
+		data = data[end+len(name)+1:]
+		if i == 0 {
+			before = env
+		} else {
+			effects[i-1].Env = env
+		}
+		effects = append(effects, Effect{File: name})
+	}
+	if len(effects) == 0 {
+		return parseEnvironment(data), nil, nil
+	}
+	effects[len(effects)-1].Env = parseEnvironment(data)
+	return before, effects, nil
+}
+
+// recordOf finds the entry that is a name alone.
+func recordOf(data []byte, name string) int {
+	entry := []byte(name + "\x00")
+	if bytes.HasPrefix(data, entry) {
+		return 0
+	}
+	return bytes.Index(data, append([]byte{0}, entry...)) + 1
+}
+
+// parseEnvironment leaves out "_", which is the path of env itself.
+func parseEnvironment(data []byte) []string {
+	return slices.DeleteFunc(ParseEnv0(data), func(kv string) bool { return strings.HasPrefix(kv, "_=") })
+}
+
+// source runs the script and returns what it printed.
+func source(ctx context.Context, c run.Cmd, dir string, names []string, each bool) ([]byte, error) {
 	// A memory file rather than a pipe: a daemon left by an environment file
 	// would keep a pipe open for ever.
 	fd, err := unix.MemfdCreate("environment", unix.MFD_CLOEXEC)
@@ -104,7 +186,7 @@ func Environment(ctx context.Context, c run.Cmd, dir string, names []string) ([]
 	if c.Root != "" {
 		bash = "/bin/bash"
 	}
-	c.Argv = []string{bash, "-c", EnvironmentScript(dir, names, 3, trace), "dib-run-parts"}
+	c.Argv = []string{bash, "-c", environmentScript(dir, names, 3, trace, each), "dib-run-parts"}
 	c.ExtraFiles = []*os.File{out}
 	if log := c.Log; trace && log != nil {
 		known := secret.NewRedactor(environMap(c.Env))
@@ -118,21 +200,26 @@ func Environment(ctx context.Context, c run.Cmd, dir string, names []string) ([]
 	if err != nil {
 		return nil, &EnvironmentError{Err: err}
 	}
-	env := ParseEnv0(data)
-	if runErr == nil && len(env) == 0 {
+	if runErr == nil && !finished(data) {
 		runErr = errEnded
 	}
 	if runErr != nil {
 		return nil, &EnvironmentError{File: lastFile(dir, data), Err: runErr}
 	}
-	// "_" is the path of env itself.
-	return slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "_=") }), nil
+	return data, nil
+}
+
+// finished says whether the output ends with an environment.
+func finished(data []byte) bool { return strings.Contains(lastRecord(data), "=") }
+
+func lastRecord(data []byte) string {
+	records := strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
+	return records[len(records)-1]
 }
 
 // lastFile names the file that was being sourced when the output ended.
 func lastFile(dir string, data []byte) string {
-	records := strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
-	last := records[len(records)-1]
+	last := lastRecord(data)
 	if last == "" || strings.Contains(last, "=") {
 		return ""
 	}

@@ -77,7 +77,9 @@ func Make(rec recipe.Recipe, lib *element.Library, opt Options) (*Plan, error) {
 	p.Recipe.Env = nil
 	p.Recipe.Args = visibleArgs(rec)
 	for _, r := range resolved {
-		p.Elements = append(p.Elements, Element{r.Name, r.Dir, r.Builtin, r.Reason, r.Deps, r.Provides})
+		p.Elements = append(p.Elements, Element{
+			Name: r.Name, Dir: r.Dir, Builtin: r.Builtin, Hides: hidden(lib.Warnings, r.Name), Reason: r.Reason, Deps: r.Deps, Provides: r.Provides,
+		})
 		if !r.IsDependency() {
 			p.Requested = append(p.Requested, r.Name)
 		}
@@ -171,6 +173,16 @@ func warningsAbout(warnings []element.Override, resolved []element.Resolved) []s
 		}
 	}
 	return lines
+}
+
+func hidden(warnings []element.Override, name string) []string {
+	var dirs []string
+	for _, w := range warnings {
+		if w.Name == name {
+			dirs = append(dirs, w.Hidden)
+		}
+	}
+	return dirs
 }
 
 // suffix is the file name suffix of an output type, where it is not the type itself.

@@ -46,6 +46,7 @@ type Element struct {
 	Name     string   `json:"name"`
 	Dir      string   `json:"dir"` // as hooks see it
 	Builtin  bool     `json:"builtin,omitempty"`
+	Hides    []string `json:"hides,omitempty"` // directories of namesakes that it is used instead of
 	Reason   string   `json:"reason"`
 	Deps     []string `json:"deps,omitempty"`
 	Provides []string `json:"provides,omitempty"`

@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "test-engine":
 			os.Exit(testEngine())
+		case "test-view":
+			os.Exit(testView())
 		case "test-resolve":
 			os.Exit(testResolve(os.Args[2]))
 		case "test-supervisor":

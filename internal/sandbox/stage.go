@@ -27,6 +27,7 @@ func stages() map[string]func() {
 		stageInit:   initMain,
 		stageExec:   execMain,
 		stageRemove: removeMain,
+		stageView:   viewMain,
 	}
 }
 
