@@ -27,6 +27,7 @@ func (p Program) table() map[string]command.Func {
 		table["create"] = p.createCommand("disk-image-create")
 		table["disk-image-create"] = table["create"]
 		table[ramdiskCommand] = p.createCommand(ramdiskCommand)
+		table[listCommand] = p.listBuilds
 	}
 	if p.Plan != nil {
 		table["plan"] = p.planCommand
@@ -40,6 +41,7 @@ var summaries = map[string]string{
 	"create":            "build an image; the same as disk-image-create",
 	"disk-image-create": "build an image",
 	ramdiskCommand:      "build a ramdisk (not supported yet)",
+	listCommand:         "build the images that YAML files list",
 	"dib-run-parts":     "run the hooks of one directory",
 	"lint":              "check elements for faults; the same as dib-lint",
 	"dib-lint":          "check elements for faults",
@@ -52,7 +54,7 @@ var summaries = map[string]string{
 
 // dibNames are the commands that people expect of a DIB installation, each a
 // link to this program.
-var dibNames = []string{"dib", "disk-image-create", ramdiskCommand, "diskimage-builder",
+var dibNames = []string{"dib", "disk-image-create", ramdiskCommand, listCommand,
 	"dib-lint", "dib-block-device", "dib-run-parts", "element-info"}
 
 func showVersion(_ context.Context, std command.IO, _ []string) int {

@@ -68,6 +68,9 @@ func (p Program) Main(ctx context.Context, std command.IO, argv []string) int {
 		return p.help(ctx, std, table, args)
 	}
 	run, ok := table[name]
+	if list := table[listCommand]; !ok && list != nil && isListArgument(name) {
+		return list(ctx, std, argv[1:])
+	}
 	if !ok {
 		_, _ = fmt.Fprintf(std.Err, "dib: unknown command %q%s; \"dib help\" lists all commands\n", name, didYouMean(name, append(names(table), "help")))
 		return exitUsage

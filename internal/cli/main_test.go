@@ -76,7 +76,7 @@ func TestMainDispatch(t *testing.T) {
 		{[]string{"dib-lint", "--format=xml"}, 2, "", "dib-lint: unknown format \"xml\": want text or json"},
 		{[]string{"dib-lint", "no/such/place"}, 1, "", "dib-lint: cannot list elements: "},
 		{[]string{"dib", "lint", "-h"}, 0, "safe_sudo", ""},
-		{[]string{"diskimage-builder", "create", "vm"}, 2, "", "diskimage-builder: this command is not part of"},
+		{[]string{"dib-block-device", "init"}, 2, "", "dib-block-device: this command is not part of this version of dib; available: create, "},
 		{[]string{"dib"}, 2, "", "Usage: dib COMMAND"},
 		{nil, 2, "", "Usage: dib COMMAND"},
 		{[]string{"dib", "help"}, 0, "element-info ", ""},
@@ -105,6 +105,11 @@ func has(got, want string) bool {
 // call runs a command with the given environment and the caller's PATH.
 func call(t *testing.T, p Program, env map[string]string, argv ...string) (status int, out, stderr string) {
 	t.Helper()
+	return callContext(t.Context(), t, p, env, argv...)
+}
+
+func callContext(ctx context.Context, t *testing.T, p Program, env map[string]string, argv ...string) (status int, out, stderr string) {
+	t.Helper()
 	var outBuf, errBuf bytes.Buffer
 	environ := []string{"PATH=" + os.Getenv("PATH")}
 	for name, value := range env {
@@ -112,7 +117,7 @@ func call(t *testing.T, p Program, env map[string]string, argv ...string) (statu
 	}
 	std := command.IO{In: strings.NewReader(""), Out: &outBuf, Err: &errBuf,
 		Getenv: func(name string) string { return env[name] }, Environ: func() []string { return environ }}
-	status = p.Main(t.Context(), std, argv)
+	status = p.Main(ctx, std, argv)
 	return status, outBuf.String(), errBuf.String()
 }
 

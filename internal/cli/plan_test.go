@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -87,27 +86,5 @@ func testIO(out, errs *strings.Builder) command.IO {
 	return command.IO{
 		In: strings.NewReader(""), Out: out, Err: errs, Environ: func() []string { return env },
 		Getenv: func(name string) string { return environMap(env)[name] },
-	}
-}
-
-func TestSchemaCommand(t *testing.T) {
-	for name := range schemas {
-		var out, errs strings.Builder
-		if status := (Program{}).Main(context.Background(), testIO(&out, &errs), []string{"dib", "schema", name}); status != 0 {
-			t.Errorf("%s: status %d: %s", name, status, errs.String())
-		}
-		if !json.Valid([]byte(out.String())) {
-			t.Errorf("%s is no JSON", name)
-		}
-	}
-	for line, want := range map[string]string{
-		"schema":         "Usage: dib schema NAME",
-		"schema plna":    `dib schema: there is no schema "plna" (did you mean "plan"?)`,
-		"schema plan it": "Usage: dib schema NAME",
-	} {
-		var out, errs strings.Builder
-		if status := (Program{}).Main(context.Background(), testIO(&out, &errs), append([]string{"dib"}, strings.Fields(line)...)); status != 2 || !strings.Contains(errs.String(), want) {
-			t.Errorf("%q: status %d, stderr %q", line, status, errs.String())
-		}
 	}
 }

@@ -104,7 +104,7 @@ func (b Build) Line(env map[string]string) string {
 	}
 	words = append(words, b.Command())
 	for _, arg := range b.Args {
-		words = append(words, shellwords.Quote(redactor.String(arg)))
+		words = append(words, shellwords.Quote(redactor.Arguments([]string{arg})))
 	}
 	return strings.Join(words, " ")
 }
