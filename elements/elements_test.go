@@ -149,7 +149,7 @@ func TestDependencyFiles(t *testing.T) {
 }
 
 // exclusive names elements of which a build has at most one.
-var exclusive = [][]string{{"dpkg", "fake-os"}}
+var exclusive = [][]string{{"dpkg", "fake-os", "gentoo", "yum", "zypper"}}
 
 func TestHookNamesAreUnique(t *testing.T) {
 	owner := map[string]string{}

@@ -33,6 +33,7 @@ var importedBy = map[string][]string{
 	"internal/intarget/cacheurl":      {"internal/intarget"},
 	"internal/intarget/copyprograms":  {"internal/intarget"},
 	"internal/intarget/installstatic": {"internal/intarget"},
+	"internal/intarget/mappackages":   {"internal/intarget"},
 	"internal/intarget/pkginstalls":   {"internal/intarget"},
 	"internal/intarget/pkglist":       {"internal/intarget/pkginstalls", "internal/lint", "internal/plan"},
 	"internal/intarget/pkgmap":        {"internal/intarget", "internal/intarget/pkginstalls", "internal/lint", "internal/plan"},

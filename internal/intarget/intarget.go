@@ -10,6 +10,7 @@ import (
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
 	"github.com/dib-builder/dib/internal/intarget/copyprograms"
 	"github.com/dib-builder/dib/internal/intarget/installstatic"
+	"github.com/dib-builder/dib/internal/intarget/mappackages"
 	"github.com/dib-builder/dib/internal/intarget/pkginstalls"
 	"github.com/dib-builder/dib/internal/intarget/pkgmap"
 	"github.com/dib-builder/dib/internal/intarget/svcmap"
@@ -23,6 +24,7 @@ func Commands() map[string]command.Func {
 		"copy-programs":           copyprograms.Run,
 		"early-packages":          pkginstalls.Early,
 		"install-static":          installstatic.Run,
+		"map-packages":            mappackages.Run,
 		"package-installs":        pkginstalls.LegacyInstall,
 		"package-installs-squash": pkginstalls.Squash,
 		"package-installs-v2":     pkginstalls.Install,
