@@ -55,6 +55,8 @@ type builder struct {
 	hooks  *hook.Tree
 	config *blockdev.Config
 	layout *blockdev.Layout
+	// backend makes the disks.
+	backend backend
 
 	sideTable string // path
 	rootImage string // raw image that holds the root filesystem
@@ -106,6 +108,7 @@ func newBuilder(engine *sandbox.Engine) (*builder, error) {
 		hostOnly: map[string]string{"PATH": place.StandInDir + ":" + p.Env["PATH"], secret.DirVariable: place.SecretsDir},
 	}
 	b.env[secret.DirVariable] = place.InTargetSecrets
+	b.backend = b.newBackend()
 	for _, kv := range engine.Facts.HostEnv {
 		name, value, _ := strings.Cut(kv, "=")
 		b.hostOnly[name] = value
@@ -315,7 +318,7 @@ func (b *builder) elementNames() []string {
 // immutable tells whether a path of the tree has the immutable attribute,
 // really or in the side table.
 func (b *builder) immutable(rel string) (bool, error) {
-	entries, err := b.sideEntries()
+	entries, err := b.sideEntries(place.TreeDir)
 	if err != nil {
 		return false, err
 	}
@@ -325,10 +328,10 @@ func (b *builder) immutable(rel string) (bool, error) {
 	return hasImmutableFlag(filepath.Join(place.TreeDir, rel))
 }
 
-func (b *builder) sideEntries() ([]sidetable.Entry, error) {
+func (b *builder) sideEntries(tree string) ([]sidetable.Entry, error) {
 	t, err := sidetable.Load(b.sideTable)
 	if err != nil {
 		return nil, err
 	}
-	return t.Resolve(place.TreeDir)
+	return t.Resolve(tree)
 }

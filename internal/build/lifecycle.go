@@ -125,12 +125,14 @@ func (b *builder) freezeLayout(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.layout = layout
 	b.logf("Disk of %d KiB for %d KiB of files", size, used)
-	if err := b.writeState(size, opts); err != nil {
+	if b.layout, err = b.settleTree(ctx, layout); err != nil {
 		return err
 	}
-	if err := os.Rename(place.BuiltDir, place.TreeDir); err != nil {
+	if err := b.exportDevices(); err != nil {
+		return err
+	}
+	if err := b.writeState(size, opts); err != nil {
 		return err
 	}
 	return b.withTree(func(r *os.Root) error {
@@ -155,7 +157,7 @@ func (b *builder) finaliseTree(ctx context.Context) error {
 	if err := b.hostPhase(ctx, "cleanup", map[string]string{"TARGET_ROOT": place.TreeDir}); err != nil {
 		return err
 	}
-	if err := unmountTree(place.TreeDir); err != nil {
+	if err := unmountTree(place.TreeDir, b.backend.keep()...); err != nil {
 		return err
 	}
 	immutable, err := b.immutable("etc/resolv.conf")

@@ -90,19 +90,19 @@ func unbind(dst, what string) error {
 }
 
 // unmountTree ends what still runs in the chroot and unmounts everything below
-// the tree, so that it can be measured, renamed and read as plain files.
-func unmountTree(tree string) error {
+// the tree but keep, so that it can be measured, renamed and read as plain files.
+func unmountTree(tree string, keep ...string) error {
 	endProcessesIn(tree)
-	return unmountBelow(tree, false)
+	return unmountBelow(tree, false, keep...)
 }
 
-// unmountBelow unmounts every mount below dir, and dir itself if self is set,
-// deepest first. A mount that stays busy is an error that names it: going on
+// unmountBelow unmounts every mount below dir but keep, and dir itself if self
+// is set, deepest first. A mount that stays busy is an error that names it: going on
 // would write a host's file system into the image, or delete it.
-func unmountBelow(dir string, self bool) error {
+func unmountBelow(dir string, self bool, keep ...string) error {
 	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
 		below := strings.HasPrefix(m.Mountpoint, dir+"/") || (self && m.Mountpoint == dir)
-		return !below, false
+		return !below || isKept(m.Mountpoint, keep), false
 	})
 	if err != nil {
 		return fmt.Errorf("cannot list mounts: %w", err)

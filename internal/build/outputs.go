@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dib-builder/dib/internal/blockdev"
 	"github.com/dib-builder/dib/internal/disk"
 	"github.com/dib-builder/dib/internal/event"
 	"github.com/dib-builder/dib/internal/image"
@@ -21,10 +22,19 @@ import (
 	"github.com/dib-builder/dib/internal/sidetable"
 )
 
+// settleTree puts the tree where the last hooks work on it.
+func (b *builder) settleTree(ctx context.Context, layout *blockdev.Layout) (*blockdev.Layout, error) {
+	o, err := b.diskOptions(layout, place.BuiltDir)
+	if err != nil {
+		return nil, err
+	}
+	return b.backend.settle(ctx, o)
+}
+
 // writeDisk turns tree and layout into sparse raw images, and remembers the
 // one that holds the root filesystem: that one becomes the artifacts.
 func (b *builder) writeDisk(ctx context.Context) error {
-	entries, err := b.sideEntries()
+	o, err := b.diskOptions(b.layout, place.TreeDir)
 	if err != nil {
 		return err
 	}
@@ -32,10 +42,8 @@ func (b *builder) writeDisk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	images, err := disk.Write(ctx, disk.Options{
-		Layout: b.layout, Tree: place.TreeDir, Side: append(sideForDisk(entries), flagged...), Dir: place.ImageDir,
-		Env: b.hostEnv(nil), Log: b.log, Events: b.sink, Now: b.now,
-	})
+	o.Side = append(o.Side, flagged...)
+	images, err := b.backend.finish(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -45,6 +53,17 @@ func (b *builder) writeDisk(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (b *builder) diskOptions(layout *blockdev.Layout, tree string) (disk.Options, error) {
+	entries, err := b.sideEntries(tree)
+	if err != nil {
+		return disk.Options{}, err
+	}
+	return disk.Options{
+		Layout: layout, Tree: tree, Side: sideForDisk(entries), Dir: place.ImageDir,
+		Env: b.hostEnv(nil), Log: b.log, Events: b.sink, Now: b.now,
+	}, nil
 }
 
 func sideForDisk(entries []sidetable.Entry) []disk.SideEntry {

@@ -42,11 +42,9 @@ func (r *reader) checkSupported(rec recipe.Recipe, host Host) {
 		r.problem("cannot build for architecture %q (option -a or ARCH): this machine is %s, and foreign architectures are not supported yet", rec.Arch, host.Arch)
 	}
 	switch backend := r.vars.value["DIB_BLOCK_DEVICE_BACKEND"]; backend {
-	case "", "auto", "offline":
-	case "loop":
-		r.problem("DIB_BLOCK_DEVICE_BACKEND=loop is not supported yet: leave it unset, images are written without loop devices")
+	case "", "auto", "offline", "loop":
 	default:
-		r.problem("cannot use DIB_BLOCK_DEVICE_BACKEND=%q: want auto or offline", backend)
+		r.problem("cannot use DIB_BLOCK_DEVICE_BACKEND=%q: want auto, offline or loop", backend)
 	}
 }
 

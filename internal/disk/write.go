@@ -48,10 +48,48 @@ type Image struct {
 // layout with nested mount points needs the right to mount: while a filesystem
 // is made, an empty one hides what belongs to the filesystems below it.
 func Write(ctx context.Context, o Options) (images []Image, err error) {
+	w, err := newWriter(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			removeImages(images)
+			images = nil
+		}
+	}()
+	for i := range o.Layout.Disks {
+		d := &o.Layout.Disks[i]
+		f, img, err := w.create(d)
+		if img.Path != "" {
+			images = append(images, img)
+		}
+		if err != nil {
+			return images, err
+		}
+		err = w.disk(ctx, f, img, d)
+		if cerr := f.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("cannot write disk image %s: %w", img.Path, cerr)
+		}
+		if err != nil {
+			return images, err
+		}
+	}
+	return images, nil
+}
+
+func removeImages(images []Image) {
+	for _, img := range images {
+		os.Remove(img.Path)
+	}
+}
+
+func newWriter(ctx context.Context, o Options) (*writer, error) {
 	if o.Events == nil {
 		o.Events = event.Discard
 	}
-	w := writer{Options: o}
+	w := &writer{Options: o}
+	var err error
 	if v := lookup(o.Env, "SOURCE_DATE_EPOCH"); v != "" {
 		if w.epoch, err = strconv.ParseInt(v, 10, 64); err != nil || w.epoch < 0 {
 			return nil, fmt.Errorf("cannot write disks: SOURCE_DATE_EPOCH %q is not a number of seconds", v)
@@ -63,32 +101,7 @@ func Write(ctx context.Context, o Options) (images []Image, err error) {
 	if w.tools, err = findTools(ctx, w.Tree, o.Env, o.Log); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			for _, img := range images {
-				os.Remove(img.Path)
-			}
-			images = nil
-		}
-	}()
-	root := o.Layout.RootDisk()
-	for i := range o.Layout.Disks {
-		d := &o.Layout.Disks[i]
-		img := Image{Disk: d.Name, Path: d.ImagePath(o.Dir), Root: d == root}
-		f, err := os.OpenFile(img.Path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
-		if err != nil {
-			return images, fmt.Errorf("cannot create disk image: %w", err)
-		}
-		images = append(images, img)
-		err = w.disk(ctx, f, img, d)
-		if cerr := f.Close(); err == nil && cerr != nil {
-			err = fmt.Errorf("cannot write disk image %s: %w", img.Path, cerr)
-		}
-		if err != nil {
-			return images, err
-		}
-	}
-	return images, nil
+	return w, nil
 }
 
 func lookup(env []string, name string) string {
@@ -125,17 +138,37 @@ func (w *writer) step(name string, do func() error) error {
 	return err
 }
 
-func (w *writer) disk(ctx context.Context, f *os.File, img Image, d *blockdev.Disk) error {
+// create makes the file of a disk, with its partition table. The path of the
+// image is set as soon as there is a file.
+func (w *writer) create(d *blockdev.Disk) (*os.File, Image, error) {
+	img := Image{Disk: d.Name, Path: d.ImagePath(w.Dir), Root: d == w.Layout.RootDisk()}
+	f, err := os.OpenFile(img.Path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return nil, Image{}, fmt.Errorf("cannot create disk image: %w", err)
+	}
+	if err := w.start(f, img, d); err != nil {
+		f.Close()
+		return nil, img, err
+	}
+	return f, img, nil
+}
+
+func (w *writer) start(f *os.File, img Image, d *blockdev.Disk) error {
 	if err := f.Truncate(d.Size); err != nil {
 		return fmt.Errorf("cannot size disk image %s to %d bytes: %w", img.Path, d.Size, err)
 	}
-	if d.Table != nil {
-		for _, s := range EncodeMBR(d.Table) {
-			if _, err := f.WriteAt(s.Data[:], s.LBA*int64(d.SectorSize)); err != nil {
-				return fmt.Errorf("cannot write partition table: %w", err)
-			}
+	if d.Table == nil {
+		return nil
+	}
+	for _, s := range EncodeMBR(d.Table) {
+		if _, err := f.WriteAt(s.Data[:], s.LBA*int64(d.SectorSize)); err != nil {
+			return fmt.Errorf("cannot write partition table: %w", err)
 		}
 	}
+	return nil
+}
+
+func (w *writer) disk(ctx context.Context, f *os.File, img Image, d *blockdev.Disk) error {
 	for _, fs := range w.Layout.Filesystems {
 		if fs.Disk != d.Name {
 			continue

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dib-builder/dib/internal/disk/loop"
 	"github.com/dib-builder/dib/internal/element"
 	"github.com/dib-builder/dib/internal/hook"
 	"github.com/dib-builder/dib/internal/place"
@@ -28,6 +29,8 @@ type Options struct {
 	ReadFile func(path string) ([]byte, error) // os.ReadFile
 	// CheckOutput says whether a file can be created under the given absolute path.
 	CheckOutput func(path string) error
+	// CheckLoop says why disks cannot be made on loop devices here, nil if they can.
+	CheckLoop func() error
 	// ValidateLayout checks a block-device configuration; name says where it is from.
 	ValidateLayout func(name string, text []byte) error
 }
@@ -38,6 +41,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.CheckOutput == nil {
 		o.CheckOutput = checkOutput
+	}
+	if o.CheckLoop == nil {
+		o.CheckLoop = loop.Available
 	}
 	if o.Dir == "" {
 		var err error
@@ -97,6 +103,7 @@ func Make(rec recipe.Recipe, lib *element.Library, opt Options) (*Plan, error) {
 	note(err)
 	if err == nil {
 		note(p.addHooks(tree))
+		note(p.chooseBackend(tree, opt.CheckLoop))
 	}
 	note(p.chooseLayout(elements, opt))
 	for _, out := range p.Outputs {
@@ -253,13 +260,12 @@ func checkArch(arch string, elements []element.Element) error {
 	return nil
 }
 
-// addHooks lists what runs, and refuses what cannot work.
+// addHooks lists what runs.
 func (p *Plan) addHooks(tree *hook.Tree) error {
 	p.Warnings = append(p.Warnings, tree.Warnings...)
 	for _, name := range tree.EnvironmentFiles() {
 		p.Environment = append(p.Environment, Hook{name, tree.Owner(path.Join(hook.EnvironmentDir, name))})
 	}
-	var errs []error
 	for _, phase := range phases {
 		dir := phase.Name + ".d"
 		names, ignored, err := tree.Select(dir, p.Env["RUN_PARTS_REGEX"])
@@ -273,62 +279,8 @@ func (p *Plan) addHooks(tree *hook.Tree) error {
 		for _, name := range names {
 			h := Hook{name, tree.Owner(path.Join(dir, name))}
 			phase.Hooks = append(phase.Hooks, h)
-			if err := p.checkHook(tree, dir, h); err != nil {
-				errs = append(errs, err)
-			}
 		}
 		p.Phases = append(p.Phases, phase)
 	}
-	return errors.Join(errs...)
-}
-
-// BlockDeviceHookError is a hook that needs the image as a block device, which
-// a build does not have: filesystems are written into the image file.
-type BlockDeviceHookError struct {
-	Element string
-	Hook    string // "finalise.d/50-name"
-	Uses    string // what it uses
-}
-
-func (e *BlockDeviceHookError) Error() string {
-	return fmt.Sprintf("cannot run hook %s of element %q: it %s, and this build has no block device: use the built-in element or leave it out",
-		e.Hook, e.Element, e.Uses)
-}
-
-func (p *Plan) checkHook(tree *hook.Tree, dir string, h Hook) error {
-	file := path.Join(dir, h.Name)
-	uses := "uses IMAGE_BLOCK_DEVICE"
-	switch dir {
-	case "block-device.d":
-		// Only the hook that sets the variable makes the block device itself
-		// (D40); others look at the tree or prepare the configured device.
-		uses = "makes the block device itself"
-	case "pre-finalise.d", "finalise.d":
-	default:
-		return nil
-	}
-	for _, e := range p.Elements {
-		if e.Name == h.Element && e.Builtin {
-			return nil
-		}
-	}
-	content, err := tree.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("cannot read hook %s of element %q: %w", file, h.Element, err)
-	}
-	if mentions(content, "IMAGE_BLOCK_DEVICE") {
-		return &BlockDeviceHookError{h.Element, file, uses}
-	}
 	return nil
-}
-
-// mentions looks for a word outside comment lines.
-func mentions(script []byte, word string) bool {
-	for line := range strings.Lines(string(script)) {
-		line = strings.TrimSpace(line)
-		if !strings.HasPrefix(line, "#") && strings.Contains(line, word) {
-			return true
-		}
-	}
-	return false
 }

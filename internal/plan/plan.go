@@ -37,6 +37,7 @@ type Plan struct {
 	Environment []Hook      `json:"environment"` // files that are sourced before each phase, in order
 	Phases      []Phase     `json:"phases"`      // all ten, in order
 	BlockDevice BlockDevice `json:"block_device"`
+	Backend     Backend     `json:"backend"` // how disks are made
 	Outputs     []Output    `json:"outputs"`
 	Warnings    []string    `json:"warnings,omitempty"`
 }

@@ -86,7 +86,8 @@ func newRecipe(elements string, env Env) recipe.Recipe {
 
 // pure are options under which nothing of the machine is looked at.
 var pure = Options{
-	Dir: "/caller",
+	CheckLoop: func() error { return errors.New("only root can have loop devices") },
+	Dir:       "/caller",
 	ReadFile: func(path string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 	},
@@ -298,10 +299,10 @@ func TestFailures(t *testing.T) {
 		{"efi on ppc64", "debian block-device-efi", Env{"ARCH": "ppc64"}, nil, []string{
 			`cannot use element "block-device-efi" for architecture ppc64: use block-device-gpt`}},
 		{"hooks that need a block device, all of them", "debian loop parts legacy harmless quiet loop2", nil, nil, []string{
-			`cannot run hook block-device.d/10-make of element "legacy": it makes the block device itself, and this build has no block device: use the built-in element or leave it out`,
-			`cannot run hook pre-finalise.d/10-p of element "parts": it uses IMAGE_BLOCK_DEVICE, and this build has no block device: use the built-in element or leave it out`,
-			`cannot run hook finalise.d/50-grub of element "loop": it uses IMAGE_BLOCK_DEVICE, and this build has no block device: use the built-in element or leave it out`,
-			`cannot run hook finalise.d/50-grub2 of element "loop2": it uses IMAGE_BLOCK_DEVICE, and this build has no block device: use the built-in element or leave it out`}},
+			`cannot run hook block-device.d/10-make of element "legacy": it makes the block device itself, and a build makes its block devices from the disk layout: describe the disk with DIB_BLOCK_DEVICE_CONFIG or a block-device element instead`,
+			`cannot run hook pre-finalise.d/10-p of element "parts": it uses IMAGE_BLOCK_DEVICE, and only root can have loop devices: build as root, use the built-in element, or leave the element out`,
+			`cannot run hook finalise.d/50-grub of element "loop": it uses IMAGE_BLOCK_DEVICE, and only root can have loop devices: build as root, use the built-in element, or leave the element out`,
+			`cannot run hook finalise.d/50-grub2 of element "loop2": it uses IMAGE_BLOCK_DEVICE, and only root can have loop devices: build as root, use the built-in element, or leave the element out`}},
 		{"missing output directory", "debian", nil, func(o *Options) { o.CheckOutput = checkOutput }, []string{
 			`cannot write image "/caller/out/image.qcow2": directory "/caller/out" does not exist: create it`,
 			`cannot write image "/caller/out/image.raw": directory "/caller/out" does not exist: create it`}},

@@ -43,5 +43,5 @@ var aside = map[string]bool{
 	"DIB_CHECKSUM": true, "DIB_QUIET": true, "DIB_NO_TIMESTAMP": true, "DIB_PROGRESS": true,
 	"DIB_SHOW_IMAGE_USAGE": true, "DIB_SHOW_IMAGE_USAGE_FULL": true, "DIB_PYTHON_EXEC": true,
 	"DIB_PYTHON_LOGGING_CONFIG_FILE": true, "DIB_GZIP_BIN": true, "DIB_EVENTS": true,
-	"DIB_MANIFEST_SAVE_DIR": true, "DIB_STAGED_OUTPUTS": true,
+	"DIB_MANIFEST_SAVE_DIR": true, "DIB_STAGED_OUTPUTS": true, BackendVariable: true,
 }
