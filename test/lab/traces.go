@@ -4,20 +4,35 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Traces lists what builds have left on the host that mentions one of the
 // given directories or a place only a build has: mounts of this mount
-// namespace, and loop devices. An empty result is what a test wants.
+// namespace, loop devices and their partitions. An empty result is what a test
+// wants. What the kernel is about to free has a moment to go.
 func Traces(dirs ...string) ([]string, error) {
+	for end := time.Now().Add(settle); ; time.Sleep(20 * time.Millisecond) {
+		found, err := traces(dirs)
+		if err != nil || len(found) == 0 || time.Now().After(end) {
+			return found, err
+		}
+	}
+}
+
+// settle is how long loop devices may take to go after the last process.
+const settle = 2 * time.Second
+
+func traces(dirs []string) ([]string, error) {
 	var found []string
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if mentions(line, append(dirs, "/.dib", "dib_build.")) {
+		if mentions(line, slices.Concat(dirs, ownPlaces)) {
 			found = append(found, "mount: "+strings.TrimSpace(line))
 		}
 	}
@@ -27,12 +42,15 @@ func Traces(dirs ...string) ([]string, error) {
 	}
 	for _, file := range backing {
 		// The device may be released between the two system calls.
-		if text, err := os.ReadFile(file); err == nil && mentions(string(text), dirs) {
+		if text, err := os.ReadFile(file); err == nil && mentions(string(text), slices.Concat(dirs, ownPlaces)) {
 			found = append(found, fmt.Sprintf("loop device: %s holds %s", file, strings.TrimSpace(string(text))))
 		}
 	}
 	return found, nil
 }
+
+// ownPlaces are in the name of everything that only a build has.
+var ownPlaces = []string{"/.dib", "dib_build."}
 
 func mentions(line string, words []string) bool {
 	for _, w := range words {
