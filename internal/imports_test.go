@@ -27,6 +27,7 @@ var importedBy = map[string][]string{
 	"internal/boot":     {"cmd/dib", "internal/build"},
 	"internal/plan":     {"cmd/dib", "internal/build", "internal/cli", "internal/plan/show"},
 	"internal/intarget": {"cmd/dib"},
+	"internal/functest": {"internal/cli"},
 	"internal/lint":     {"internal/cli"},
 	// The commands inside the target are programs of their own, which only their
 	// table knows; package-installs maps names as pkg-map does.
@@ -54,6 +55,7 @@ var onlyImports = map[string][]string{
 	"internal/command":          {},
 	"internal/distro":           {},
 	"internal/event":            {},
+	"internal/functest":         {"internal/run"},
 	"internal/lint":             {"internal/blockdev", "internal/finding", "internal/distro", "internal/element", "internal/hook", "internal/intarget/pkglist", "internal/intarget/pkgmap", "internal/intarget/svcmap", "internal/similar", "go.yaml.in/yaml/v3"},
 	"internal/place":            {},
 	"internal/recipe":           {},

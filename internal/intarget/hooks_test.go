@@ -23,7 +23,7 @@ func TestFakeOS(t *testing.T) {
 		install-packages a 'b c'; install-packages -e a; install-packages -u; install-packages
 		cat /var/lib/fake-os/packages; grep -c ^root: /etc/passwd; find /tmp -maxdepth 0 -printf '%m\n'
 		echo abc | sed s/b/x/ | tee /root/f | sort; test -d /proc; env | sort; install -m 0755 /root/f /root/g; tar -cf /root/t /root/f 2>&1`)
-	if err != nil || !strings.HasPrefix(out, "every package is up to date\na\nb c\n-a\n1\n1777\naxc\n") {
+	if err != nil || !strings.HasPrefix(out, "every package is up to date\na\nb\nc\n-a\n1\n1777\naxc\n") {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }

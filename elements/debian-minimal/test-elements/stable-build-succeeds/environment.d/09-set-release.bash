@@ -1,0 +1,3 @@
+# shellcheck shell=bash
+
+export DIB_RELEASE=stable
