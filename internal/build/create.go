@@ -16,7 +16,6 @@ import (
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/element"
 	"github.com/dib-builder/dib/internal/event"
-	"github.com/dib-builder/dib/internal/image/formats"
 	"github.com/dib-builder/dib/internal/image/output"
 	"github.com/dib-builder/dib/internal/place"
 	"github.com/dib-builder/dib/internal/plan"
@@ -68,12 +67,19 @@ func create(ctx context.Context, rec recipe.Recipe, secrets map[string][]byte, s
 	}
 	sink.Emit(event.LogLine("Building elements: " + strings.Join(p.Requested, " ")))
 	sink.Emit(event.LogLine("Expanded element dependencies to: " + p.Env["IMAGE_ELEMENT"]))
+	sweepOutputs(p)
+	loads, err := prepareDocker(ctx, p, plan.Env(rec.Env).Environ(), sink)
+	for _, l := range loads {
+		defer l.discard()
+	}
+	if err != nil {
+		return 1, err
+	}
 	input, err := json.Marshal(engineInput{Plan: p, SecretEnv: p.SecretEnv, SecretFiles: secrets, Hidden: inArguments(rec.Args)})
 	if err != nil {
 		return 1, fmt.Errorf("internal error: cannot write the plan: %w", err)
 	}
 	parent := workParent(rec.Env)
-	sweepOutputs(p)
 	available, err := memAvailableKiB()
 	if err != nil {
 		sink.Emit(event.Warn("building on disk: " + err.Error()))
@@ -102,7 +108,16 @@ func create(ctx context.Context, rec recipe.Recipe, secrets map[string][]byte, s
 	if err != nil {
 		return 1, err
 	}
-	return status, nil
+	if status != 0 {
+		return status, nil
+	}
+	for _, l := range loads {
+		if err := l.run(ctx, plan.Env(rec.Env).Environ(), sink); err != nil {
+			return 1, err
+		}
+	}
+	sink.Emit(event.LogLine("Build completed successfully"))
+	return 0, nil
 }
 
 // sweepOutputs removes unfinished outputs of dead builds. Failing to tidy up
@@ -114,7 +129,7 @@ func sweepOutputs(p *plan.Plan) {
 }
 
 func makePlan(rec recipe.Recipe) (*plan.Plan, error) {
-	if err := checkFormats(rec); err != nil {
+	if err := errors.Join(checkFormats(rec)...); err != nil {
 		return nil, err
 	}
 	library, err := element.Load(rec.Env["ELEMENTS_PATH"], elements.FS())
@@ -122,24 +137,6 @@ func makePlan(rec recipe.Recipe) (*plan.Plan, error) {
 		return nil, err
 	}
 	return plan.Make(rec, library, plan.Options{ValidateLayout: validateLayout(rec)})
-}
-
-// checkFormats refuses options of output formats before anything runs.
-func checkFormats(rec recipe.Recipe) error {
-	var problems []error
-	for _, t := range rec.Types {
-		f, ok := formats.Lookup(t)
-		if !ok {
-			problems = append(problems, fmt.Errorf("cannot write output format %q: there is no writer for it", t))
-			continue
-		}
-		opts, err := imageOptions(rec, t)
-		if err == nil {
-			err = f.Check(opts, 0)
-		}
-		problems = append(problems, err)
-	}
-	return errors.Join(problems...)
 }
 
 // validateLayout checks a block-device configuration before anything runs.

@@ -78,7 +78,6 @@ func EngineMain() int {
 	}
 	switch err := b.run(ctx); {
 	case err == nil:
-		b.logf("Build completed successfully")
 		return 0
 	case interrupted(ctx, err):
 		return exitInterrupted

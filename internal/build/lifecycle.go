@@ -29,10 +29,21 @@ func (b *builder) build(ctx context.Context) error {
 	if err := b.finaliseTree(ctx); err != nil {
 		return err
 	}
-	if err := b.step("writing the disk", func() error { return b.writeDisk(ctx) }); err != nil {
+	// Archives come first: a disk that hooks had on a loop device takes the tree along.
+	var src sources
+	defer src.close()
+	if err := b.writeOutputs(ctx, &src, true); err != nil {
 		return err
 	}
-	return b.publish(ctx)
+	if b.plan.NeedsDisk() {
+		if err := b.step("writing the disk", func() error { return b.writeDisk(ctx) }); err != nil {
+			return err
+		}
+		if err := b.writeOutputs(ctx, &src, false); err != nil {
+			return err
+		}
+	}
+	return b.publishManifests()
 }
 
 // makeTree runs the phases that fill the root filesystem.

@@ -13,12 +13,8 @@ import (
 
 	"github.com/dib-builder/dib/internal/blockdev"
 	"github.com/dib-builder/dib/internal/disk"
-	"github.com/dib-builder/dib/internal/event"
-	"github.com/dib-builder/dib/internal/image"
-	"github.com/dib-builder/dib/internal/image/formats"
 	"github.com/dib-builder/dib/internal/image/output"
 	"github.com/dib-builder/dib/internal/place"
-	"github.com/dib-builder/dib/internal/recipe"
 	"github.com/dib-builder/dib/internal/sidetable"
 )
 
@@ -111,57 +107,6 @@ func flaggedFiles(tree string) ([]disk.SideEntry, error) {
 	return found, err
 }
 
-// publish makes the artifacts of the raw image and moves them to their final
-// names, then the manifests, so that nothing appears before it is whole.
-func (b *builder) publish(ctx context.Context) error {
-	if b.plan.HasElement("no-final-image") {
-		return b.publishManifests()
-	}
-	src, err := image.OpenSource(b.rootImage)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	for _, out := range b.plan.Outputs {
-		err := b.step("writing "+filepath.Base(out.Path), func() error { return b.writeArtifact(ctx, src, out.Type, out.Path) })
-		if err != nil {
-			return err
-		}
-		b.sink.Emit(event.Event{Kind: event.Artifact, Path: out.Path})
-	}
-	return b.publishManifests()
-}
-
-func (b *builder) writeArtifact(ctx context.Context, src *image.Source, format, path string) error {
-	f, ok := formats.Lookup(format)
-	if !ok {
-		return fmt.Errorf("internal error: no writer for output format %q", format)
-	}
-	opts, err := imageOptions(b.plan.Recipe, format)
-	if err != nil {
-		return err
-	}
-	pending, err := output.Create(b.abs(path))
-	if err != nil {
-		return err
-	}
-	defer pending.Abort()
-	progress := func(done, total int64) {
-		b.sink.Emit(event.Event{Kind: event.Progress, Step: "writing " + filepath.Base(path), Done: done, Total: total, Unit: "bytes"})
-	}
-	if err := f.Write(ctx, src, pending.File(), opts, progress); err != nil {
-		return err
-	}
-	saved, err := pending.Commit(output.Policy{Overwrite: on(b.env["OVERWRITE_OLD_IMAGE"])})
-	if err != nil {
-		return err
-	}
-	if saved != "" {
-		b.logf("Old image found. Renaming it to %s", saved)
-	}
-	return nil
-}
-
 // publishManifests moves what the manifests element staged to its place.
 func (b *builder) publishManifests() error {
 	staged := b.hostOnly["DIB_STAGED_OUTPUTS"]
@@ -180,16 +125,6 @@ func (b *builder) abs(path string) string {
 		return path
 	}
 	return filepath.Join(b.cwd, path)
-}
-
-// imageOptions are the options for an artifact of the given format. A raw disk
-// has none: DIB only moves it, whatever --qemu-img-options say.
-func imageOptions(rec recipe.Recipe, format string) (image.Options, error) {
-	if format == "raw" {
-		return image.Options{}, nil
-	}
-	settings, err := image.ParseSettings(rec.QemuImgOptions)
-	return image.Options{Compress: rec.Compress, Settings: settings}, err
 }
 
 // immutableFlag is FS_IMMUTABLE_FL of linux/fs.h.

@@ -107,6 +107,9 @@ func readRecipe(name string, args, words []string, vars *variables, host Host) (
 	}
 	rec.ImageName = stripSuffix(v["IMAGE_NAME"], rec.Types)
 	vars.export("IMAGE_NAME", rec.ImageName)
+	if slices.Contains(rec.Types, "docker") {
+		rec.DockerTarget = dockerTarget(rec.DockerTarget, rec.ImageName)
+	}
 	r.assignSizes(&rec)
 	r.assignSecrets(&rec, host)
 	if len(rec.Elements) == 0 {

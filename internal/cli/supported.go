@@ -2,29 +2,24 @@ package cli
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
 	"github.com/dib-builder/dib/internal/image"
+	"github.com/dib-builder/dib/internal/image/checksum"
 	"github.com/dib-builder/dib/internal/image/formats"
-	"github.com/dib-builder/dib/internal/image/qcow2"
+	"github.com/dib-builder/dib/internal/image/tarball"
 	"github.com/dib-builder/dib/internal/recipe"
 	"github.com/dib-builder/dib/internal/similar"
 )
 
 // otherTypes are formats that DIB writes, itself or with qemu-img, and this
 // version does not.
-var otherTypes = []string{"tar", "tgz", "squashfs", "vhd", "docker", "aci",
-	"vmdk", "vdi", "vhdx", "vpc", "qcow", "qed", "parallels", "luks"}
+var otherTypes = []string{"squashfs", "vhd", "vmdk", "vdi", "vhdx", "vpc", "qcow", "qed", "parallels", "luks"}
 
 // supportedTypes are the output formats that a build can write.
-func supportedTypes() []string {
-	var names []string
-	for _, f := range formats.All() {
-		names = append(names, f.Name())
-	}
-	return names
-}
+func supportedTypes() []string { return formats.Names() }
 
 // checkSupported refuses what DIB offers and this version does not, so that
 // nothing that was asked for is silently left out.
@@ -33,10 +28,12 @@ func (r *reader) checkSupported(rec recipe.Recipe, host Host) {
 		r.problem("ramdisks are not supported yet; disk-image-create builds disk images")
 	}
 	r.checkTypes(rec.Types)
-	r.checkChecksum(rec.Checksum)
-	r.checkQemuImgOptions(rec.QemuImgOptions)
-	if rec.DockerTarget != "" {
-		r.problem("option --docker-target is not supported yet: docker images cannot be written")
+	if _, err := checksum.Parse(rec.Checksum); err != nil {
+		r.problem("%w", err)
+	}
+	r.checkQemuImgOptions(rec)
+	if slices.Contains(rec.Types, "docker") {
+		r.checkDockerTarget(rec)
 	}
 	if host.Arch != "" && canonicalArch(rec.Arch) != canonicalArch(host.Arch) {
 		r.problem("cannot build for architecture %q (option -a or ARCH): this machine is %s, and foreign architectures are not supported yet", rec.Arch, host.Arch)
@@ -65,30 +62,46 @@ func (r *reader) checkTypes(types []string) {
 	}
 }
 
-func (r *reader) checkChecksum(value string) {
-	if value == "" || value == "0" {
-		return
-	}
-	if value != "1" {
-		for _, word := range strings.Split(value, ",") {
-			if word != "md5" && word != "sha256" {
-				r.problem("cannot use DIB_CHECKSUM=%q: want 0, 1, md5, sha256 or md5,sha256", value)
-				return
-			}
-		}
-	}
-	r.problem("option --checksum (DIB_CHECKSUM=%s) is not supported yet: run sha256sum on the finished image", value)
-}
-
-// checkQemuImgOptions checks against qcow2, the one format that has such
-// options: a raw image is moved to its place, without qemu-img in DIB's case.
-func (r *reader) checkQemuImgOptions(list string) {
-	settings, err := image.ParseSettings(list)
-	if err == nil {
-		err = qcow2.Format{}.Check(image.Options{Settings: settings}, 0)
-	}
+// checkQemuImgOptions checks the settings against every format that gets them.
+// Where no format asked for has any, they are checked against qcow2: DIB never
+// runs qemu-img then, but a misspelt option is a mistake all the same.
+func (r *reader) checkQemuImgOptions(rec recipe.Recipe) {
+	list, err := image.ParseSettings(rec.QemuImgOptions)
 	if err != nil {
 		r.problem("option --qemu-img-options: %w", err)
+		return
+	}
+	types := rec.Types
+	withKeys := func(t string) bool {
+		f, ok := formats.Lookup(t)
+		return ok && len(f.Keys()) > 0
+	}
+	if !slices.ContainsFunc(types, withKeys) {
+		types = []string{"qcow2"}
+	}
+	for _, t := range types {
+		f, ok := formats.Lookup(t)
+		if !ok {
+			continue
+		}
+		if err := f.Check(image.Options{Settings: formats.Settings(list, t, types)}, 0); err != nil {
+			r.problem("option --qemu-img-options: %w (options of %s: %s)", err, t, strings.Join(f.Keys(), ", "))
+		}
+	}
+}
+
+// dockerTarget is the name of a docker image: as given, else that of the image
+// file, in lower case as names of images are.
+func dockerTarget(given, imageName string) string {
+	if given != "" {
+		return given
+	}
+	return strings.ToLower(path.Base(imageName))
+}
+
+func (r *reader) checkDockerTarget(rec recipe.Recipe) {
+	if _, err := tarball.ParseTag(rec.DockerTarget); err != nil {
+		r.problem("cannot name the docker image: %w; give another name with --docker-target", err)
 	}
 }
 

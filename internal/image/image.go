@@ -32,6 +32,9 @@ type Format interface {
 	Name() string
 	// Extension is the file name's ending without its dot.
 	Extension() string
+	// Keys are the names of settings that qemu-img knows for the format, also
+	// those that Check refuses.
+	Keys() []string
 	// Check says whether Write would accept the options for a disk of size
 	// bytes. It touches nothing, so it can run before the build starts; size
 	// 0 means not yet known.

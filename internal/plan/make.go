@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -193,27 +194,40 @@ func hidden(warnings []element.Override, name string) []string {
 }
 
 // suffix is the file name suffix of an output type, where it is not the type itself.
-var suffix = map[string]string{"squashfs": "squash"}
+var suffix = map[string]string{"docker": "docker.tar", "squashfs": "squash", "vhd-fixed": "vhd"}
 
-// archives are made from the tree rather than from the disk.
-var archives = map[string]bool{"tar": true, "tgz": true, "aci": true, "squashfs": true}
+// fromTree are the types that are made of files rather than of the disk.
+var fromTree = map[string]bool{"aci": true, "docker": true, "squashfs": true, "tar": true, "tar.zst": true, "tgz": true}
 
-// outputs lists the files a build leaves. Docker images go to the daemon; a
-// ramdisk build, or an element named no-final-image, leaves no disk image.
+// outputs lists what a build leaves, each once, in the order in which it is
+// made: what is made of files first, then disk images, raw last. A ramdisk
+// build, or one with the element no-final-image, leaves no disk image.
 func outputs(rec recipe.Recipe, p *Plan) []Output {
-	var list []Output
+	var trees, disks, raw []Output
 	noDisk := rec.Ramdisk || p.HasElement("no-final-image")
-	for _, t := range rec.Types {
-		if t == "docker" || noDisk && !archives[t] {
+	for i, t := range rec.Types {
+		if slices.Contains(rec.Types[:i], t) {
 			continue
 		}
 		ext := t
 		if s, ok := suffix[t]; ok {
 			ext = s
 		}
-		list = append(list, Output{Type: t, Path: rec.ImageName + "." + ext})
+		out := Output{Type: t, Path: rec.ImageName + "." + ext, FromTree: fromTree[t]}
+		switch {
+		case out.FromTree:
+			if t == "docker" {
+				out.Tag = rec.DockerTarget
+			}
+			trees = append(trees, out)
+		case noDisk:
+		case t == "raw":
+			raw = append(raw, out)
+		default:
+			disks = append(disks, out)
+		}
 	}
-	return list
+	return slices.Concat(trees, disks, raw)
 }
 
 func checkOutput(file string) error {

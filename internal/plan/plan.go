@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/dib-builder/dib/internal/element"
@@ -88,6 +87,19 @@ type BlockDevice struct {
 type Output struct {
 	Type string `json:"type"` // as given with -t
 	Path string `json:"path"` // as given with -o, with its suffix; relative to the caller's directory
+	// FromTree says that the output is made of the files rather than of the disk.
+	FromTree bool `json:"from_tree,omitempty"`
+	// Tag is the name of a docker image. Path is then the archive that holds it
+	// when no engine is there to load it into.
+	Tag string `json:"tag,omitempty"`
+	// Engine is the program into which the docker image is loaded; Path is then a
+	// temporary file. Planning leaves it empty.
+	Engine string `json:"engine,omitempty"`
+}
+
+// NeedsDisk says whether any output is made of the disk: if not, there is none (D07).
+func (p *Plan) NeedsDisk() bool {
+	return slices.ContainsFunc(p.Outputs, func(o Output) bool { return !o.FromTree })
 }
 
 // phases in the order in which they run (spec of the life of a build).
@@ -171,8 +183,7 @@ func (p *Plan) LoadElements(builtin fs.FS) ([]element.Element, error) {
 	return elements, nil
 }
 
-// HasElement says whether the name of any element contains part: that is how
-// elements such as no-final-image, or variants of them, take effect.
-func (p *Plan) HasElement(part string) bool {
-	return slices.ContainsFunc(p.Elements, func(e Element) bool { return strings.Contains(e.Name, part) })
+// HasElement says whether an element takes part. Names are compared whole.
+func (p *Plan) HasElement(name string) bool {
+	return slices.ContainsFunc(p.Elements, func(e Element) bool { return e.Name == name })
 }

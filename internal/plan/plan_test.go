@@ -390,23 +390,32 @@ func TestOutputs(t *testing.T) {
 		ramdisk                  bool
 		want                     string
 	}{
-		{"in order", "debian", "qcow2 raw vmdk", false, "out/image.qcow2 out/image.raw out/image.vmdk"},
-		{"suffixes", "debian", "squashfs tgz tar docker aci", false, "out/image.squash out/image.tgz out/image.tar out/image.aci"},
+		{"raw last", "debian", "qcow2 raw vmdk", false, "out/image.qcow2 out/image.vmdk out/image.raw"},
+		{"D55 D56 suffixes, each type once wherever it stands", "debian", "qcow2 squashfs tgz tar docker aci squashfs", false,
+			"out/image.squash out/image.tgz out/image.tar out/image.docker.tar out/image.aci out/image.qcow2"},
+		{"D57 tgz without a disk image", "debian no-final-image", "tgz", false, "out/image.tgz"},
+		{"the whole name counts", "debian not-no-final-image-really", "qcow2", false, "out/image.qcow2"},
 		{"no disk image", "debian no-final-image", "qcow2 tar raw", false, "out/image.tar"},
-		{"ramdisk", "debian", "qcow2", true, ""},
+		{"D07 ramdisk", "debian", "qcow2", true, ""},
+		{"D07 ramdisk and an archive", "debian", "qcow2 tar", true, "out/image.tar"},
 	} {
 		rec := newRecipe(c.elements, nil)
 		rec.Types, rec.Ramdisk = strings.Fields(c.types), c.ramdisk
-		p, err := Make(rec, library(t, files{"ramdisk/README": ""}), pure)
+		p, err := Make(rec, library(t, files{"ramdisk/README": "", "not-no-final-image-really/README": ""}), pure)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var paths []string
+		disk := false
 		for _, o := range p.Outputs {
+			disk = disk || !o.FromTree
 			paths = append(paths, o.Path)
 		}
 		if got := strings.Join(paths, " "); got != c.want {
 			t.Errorf("%s: outputs are %s, want %s", c.summary, got, c.want)
+		}
+		if p.NeedsDisk() != disk || disk != strings.Contains(c.want, "qcow2") {
+			t.Errorf("%s: needs a disk: %v", c.summary, p.NeedsDisk())
 		}
 	}
 }

@@ -127,7 +127,7 @@ func (c Cmd) Run(ctx context.Context) error {
 		cmd.Env = []string{}
 	}
 	if c.Root == "" {
-		path, err := lookPath(c.Argv[0], c.Dir, c.Env)
+		path, err := LookPath(c.Argv[0], c.Dir, c.Env)
 		if err != nil {
 			return &Error{Argv: c.Argv, Where: c.Where, Exit: 127, Reason: err}
 		}
@@ -210,8 +210,8 @@ func exitStatus(err error) int {
 	return 1
 }
 
-// lookPath finds a program on the PATH that the command itself will see.
-func lookPath(name, dir string, env []string) (string, error) {
+// LookPath finds a program on the PATH that the command itself will see.
+func LookPath(name, dir string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}

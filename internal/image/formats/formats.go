@@ -1,18 +1,22 @@
-// Package formats lists the output formats that need no other program.
+// Package formats lists the output formats, none of which needs another program.
 package formats
 
 import (
+	"slices"
+
 	"github.com/dib-builder/dib/internal/image"
 	"github.com/dib-builder/dib/internal/image/qcow2"
 	"github.com/dib-builder/dib/internal/image/raw"
+	"github.com/dib-builder/dib/internal/image/tarball"
+	"github.com/dib-builder/dib/internal/image/tree"
 )
 
-// All returns every built-in format, sorted by name.
+// All returns every format that is made of the disk, sorted by name.
 func All() []image.Format {
 	return []image.Format{qcow2.Format{}, raw.Format{}}
 }
 
-// Lookup finds a format by the word a user writes after -t.
+// Lookup finds a format that is made of the disk by the word a user writes after -t.
 func Lookup(name string) (image.Format, bool) {
 	for _, f := range All() {
 		if f.Name() == name {
@@ -20,4 +24,45 @@ func Lookup(name string) (image.Format, bool) {
 		}
 	}
 	return nil, false
+}
+
+// Trees returns every format that is made of the root filesystem's files,
+// sorted by name.
+func Trees() []tree.Format {
+	return tarball.Formats()
+}
+
+// LookupTree finds a format that is made of files by the word a user writes after -t.
+func LookupTree(name string) (tree.Format, bool) {
+	for _, f := range Trees() {
+		if f.Name() == name {
+			return f, true
+		}
+	}
+	return nil, false
+}
+
+// Names returns the words of all formats, sorted.
+func Names() []string {
+	var names []string
+	for _, f := range All() {
+		names = append(names, f.Name())
+	}
+	for _, f := range Trees() {
+		names = append(names, f.Name())
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Extension is the ending, without its dot, of the files of a format; the word
+// itself when there is no such format.
+func Extension(name string) string {
+	if f, ok := Lookup(name); ok {
+		return f.Extension()
+	}
+	if f, ok := LookupTree(name); ok {
+		return f.Extension()
+	}
+	return name
 }

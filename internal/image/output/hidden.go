@@ -139,3 +139,13 @@ func sweep(name string) error {
 	}
 	return os.RemoveAll(name)
 }
+
+// Scratch creates a hidden file beside path for another process to fill. The
+// caller removes it; should it be killed before, whoever publishes there next does.
+func Scratch(path string) (*os.File, error) {
+	f, err := createHidden(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot create a temporary file beside %q: %w", path, err)
+	}
+	return f, nil
+}

@@ -13,8 +13,8 @@ import (
 )
 
 // checksumSuffixes are the endings of the checksum files that go with an
-// image; their lines are those of md5sum and sha256sum.
-var checksumSuffixes = []string{".md5", ".sha256"}
+// image; their lines are those of md5sum and its like.
+var checksumSuffixes = []string{".md5", ".sha256", ".sha512", ".blake3"}
 
 // maxChecksumFile bounds what is read of a checksum file, in bytes.
 const maxChecksumFile = 64 << 10

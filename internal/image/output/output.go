@@ -35,6 +35,8 @@ type Pending struct {
 	path string // final name
 	file *os.File
 	name string // current name; empty for a file without one
+
+	sidecars []sidecar
 }
 
 // Create begins a file that Commit will name path. The directory must exist
@@ -77,6 +79,9 @@ func (p *Pending) Abort() {
 	if p.file == nil {
 		return
 	}
+	for _, s := range p.sidecars {
+		s.file.Abort()
+	}
 	if p.name != "" {
 		_ = os.Remove(p.name) // before the close that frees the lock
 	}
@@ -84,24 +89,28 @@ func (p *Pending) Abort() {
 	p.file = nil
 }
 
-// Commit makes the contents durable and gives the file its name. It returns
-// the name that a file of that name was moved to, or "". The Pending is used
+// Commit makes the contents durable and gives the file and its checksum files
+// their names. It returns the name that a file of that name was moved to, or "". The Pending is used
 // up; on error nothing of the new file remains and the old one keeps its name.
 func (p *Pending) Commit(policy Policy) (kept string, err error) {
 	if p.file == nil {
 		return "", fmt.Errorf("internal error: output: %q committed twice", p.path)
 	}
 	defer p.Abort()
-	if err := p.file.Sync(); err != nil {
+	if err := errors.Join(p.file.Sync(), p.syncSidecars()); err != nil {
 		return "", fmt.Errorf("cannot finish %q: %w", p.path, err)
 	}
 	if policy.Overwrite {
-		err = p.replace()
+		// The old checksums go first: a file without any is better than one with wrong ones.
+		err = removeChecksums(p.path)
 		if err == nil {
-			err = removeChecksums(p.path)
+			err = p.replace()
 		}
 	} else {
 		kept, err = p.keepOld(policy.Now)
+	}
+	if err == nil {
+		err = p.publishSidecars()
 	}
 	if err != nil {
 		return kept, fmt.Errorf("cannot finish %q: %w", p.path, err)
@@ -128,17 +137,22 @@ func (p *Pending) keepOld(now func() time.Time) (kept string, err error) {
 		if aerr != nil {
 			return "", aerr
 		}
-		if name != "" {
-			kept = name
+		if name == "" {
+			continue
+		}
+		kept = name
+		// Before the new file appears, which they would describe wrongly.
+		if merr := moveChecksums(p.path, kept); merr != nil {
+			return "", errors.Join(merr, renameNew(kept, p.path))
 		}
 	}
 	switch {
 	case kept == "":
 		return "", err
 	case err != nil:
-		return "", errors.Join(err, renameNew(kept, p.path))
+		return "", errors.Join(err, renameNew(kept, p.path), moveChecksums(kept, p.path))
 	}
-	return kept, moveChecksums(p.path, kept)
+	return kept, nil
 }
 
 // link gives the file its final name; fs.ErrExist when that is taken.

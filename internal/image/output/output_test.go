@@ -398,3 +398,83 @@ func TestWriteFileReplaces(t *testing.T) {
 		}
 	}
 }
+
+func TestAttachedChecksums(t *testing.T) {
+	old := map[string]string{"a.tar": "old", "a.tar.md5": "0123  dir/a.tar\n", "a.tar.sha512": "89  a.tar\n"}
+	const kept = "a-2026.01.02-03.04.05.tar"
+	for _, c := range []struct {
+		summary       string
+		before, after map[string]string
+		policy        Policy
+	}{
+		{"a new file", nil, map[string]string{"a.tar": "new", "a.tar.md5": "ff  a.tar\n"}, Policy{}},
+		{"checksums of a file that is gone are replaced", map[string]string{"a.tar.md5": "stale"},
+			map[string]string{"a.tar": "new", "a.tar.md5": "ff  a.tar\n"}, Policy{}},
+		{"D14 the old checksum files name the old file", old, map[string]string{
+			"a.tar": "new", "a.tar.md5": "ff  a.tar\n",
+			kept: "old", kept + ".md5": "0123  dir/" + kept + "\n", kept + ".sha512": "89  " + kept + "\n",
+		}, Policy{}},
+		{"overwriting", old, map[string]string{"a.tar": "new", "a.tar.md5": "ff  a.tar\n"}, Policy{Overwrite: true}},
+	} {
+		for _, way := range ways {
+			t.Run(way.name+"/"+c.summary, func(t *testing.T) {
+				dir := t.TempDir()
+				put(t, dir, c.before)
+				p, err := create(filepath.Join(dir, "a.tar"), way.unnamed)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Abort()
+				_, err = io.WriteString(p.File(), "new")
+				if err == nil {
+					err = p.Attach(".md5", []byte("ff  a.tar\n"))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(len(c.before), len(tree(t, dir))); way.name == "unnamed" && diff != "" {
+					t.Errorf("something has appeared early: %s", diff)
+				}
+				c.policy.Now = clock
+				if _, err := p.Commit(c.policy); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(c.after, tree(t, dir)); diff != "" {
+					t.Errorf("files (-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+func TestAbortDropsChecksums(t *testing.T) {
+	for _, way := range ways {
+		dir := t.TempDir()
+		p, err := create(filepath.Join(dir, "a.tar"), way.unnamed)
+		if err == nil {
+			err = p.Attach(".md5", []byte("x"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Abort()
+		if left := tree(t, dir); len(left) > 0 {
+			t.Errorf("%s: %v is left", way.name, left)
+		}
+	}
+}
+
+func TestScratch(t *testing.T) {
+	dir := t.TempDir()
+	f, err := Scratch(filepath.Join(dir, "a.docker.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := SweepStale(dir); err != nil || len(tree(t, dir)) != 1 {
+		t.Errorf("a sweep takes a file in use (%v)", err)
+	}
+	f.Close()
+	if err := SweepStale(dir); err != nil || len(tree(t, dir)) != 0 {
+		t.Errorf("a sweep leaves a file of the dead (%v)", err)
+	}
+}

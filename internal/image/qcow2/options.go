@@ -113,3 +113,11 @@ func parseBool(value string) (bool, error) {
 	}
 	return false, fmt.Errorf("want on or off")
 }
+
+// keys are the settings that params.set knows, in the order of qemu-img's help.
+var keys = []string{
+	"backing_file", "backing_fmt", "cluster_size", "compat", "compression_type", "data_file", "data_file_raw",
+	"encrypt.cipher-alg", "encrypt.cipher-mode", "encrypt.format", "encrypt.hash-alg", "encrypt.iter-time",
+	"encrypt.ivgen-alg", "encrypt.ivgen-hash-alg", "encrypt.key-secret", "encryption", "extended_l2",
+	"lazy_refcounts", "nocow", "preallocation", "refcount_bits", "size",
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/dib-builder/dib/internal/image"
 )
@@ -23,6 +24,9 @@ func (Format) Name() string { return "qcow2" }
 
 // Extension implements image.Format.
 func (Format) Extension() string { return "qcow2" }
+
+// Keys implements image.Format.
+func (Format) Keys() []string { return slices.Clone(keys) }
 
 // Check implements image.Format.
 func (Format) Check(opts image.Options, size int64) error {

@@ -28,6 +28,10 @@ func (Format) Name() string { return "raw" }
 // Extension implements image.Format.
 func (Format) Extension() string { return "raw" }
 
+// Keys implements image.Format. There are none to speak of: DIB only moves the
+// raw disk to its place, whatever the settings are.
+func (Format) Keys() []string { return nil }
+
 // Check implements image.Format.
 func (Format) Check(opts image.Options, _ int64) error {
 	for _, s := range opts.Settings {
