@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -75,7 +74,7 @@ func create(ctx context.Context, rec recipe.Recipe, secrets map[string][]byte, s
 	if err != nil {
 		return 1, err
 	}
-	input, err := json.Marshal(engineInput{Plan: p, SecretEnv: p.SecretEnv, SecretFiles: secrets, Hidden: inArguments(rec.Args)})
+	input, err := encodeInput(engineInput{Plan: p, SecretEnv: p.SecretEnv, SecretFiles: secrets, Hidden: inArguments(rec.Args)})
 	if err != nil {
 		return 1, fmt.Errorf("internal error: cannot write the plan: %w", err)
 	}

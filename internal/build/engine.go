@@ -89,8 +89,8 @@ func EngineMain() int {
 }
 
 func newBuilder(engine *sandbox.Engine) (*builder, error) {
-	var input engineInput
-	if err := json.Unmarshal(engine.Input, &input); err != nil {
+	input, err := decodeInput(engine.Input)
+	if err != nil {
 		return nil, fmt.Errorf("internal error: cannot read the plan: %w", err)
 	}
 	p, env := input.Plan, input.Plan.Env

@@ -10,6 +10,7 @@ import (
 	"io"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // Kind says what happened and which fields of an Event carry meaning.
@@ -112,17 +113,39 @@ func (e *Encoder) Emit(ev Event) {
 	if ev.Time.IsZero() {
 		ev.Time = e.now()
 	}
-	_ = e.enc.Encode(ev)
+	_ = e.enc.Encode(toWire(ev))
+}
+
+// wire is an event in JSON, which knows text only: a path that is not UTF-8
+// travels beside it.
+type wire struct {
+	Event
+	PathBytes []byte `json:"path_bytes,omitempty"`
+}
+
+func toWire(ev Event) wire {
+	w := wire{Event: ev}
+	if !utf8.ValidString(ev.Path) {
+		w.PathBytes = []byte(ev.Path)
+	}
+	return w
+}
+
+func (w wire) event() Event {
+	if w.PathBytes != nil {
+		w.Path = string(w.PathBytes)
+	}
+	return w.Event
 }
 
 // Decode reads events from r and hands them to sink until r ends.
 func Decode(r io.Reader, sink Sink) error {
 	dec := json.NewDecoder(r)
 	for {
-		var ev Event
-		switch err := dec.Decode(&ev); err {
+		var w wire
+		switch err := dec.Decode(&w); err {
 		case nil:
-			sink.Emit(ev)
+			sink.Emit(w.event())
 		case io.EOF:
 			return nil
 		default:

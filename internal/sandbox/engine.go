@@ -2,9 +2,7 @@ package sandbox
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"time"
@@ -64,12 +62,8 @@ func EngineContext() (context.Context, *Engine, error) {
 	unix.CloseOnExec(fdEngineData)
 	f := os.NewFile(fdEngineData, "engine data")
 	defer f.Close()
-	text, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<62))
 	var data engineData
-	if err == nil {
-		err = json.Unmarshal(text, &data)
-	}
-	if err != nil {
+	if err := decode(f, &data); err != nil {
 		return nil, nil, fmt.Errorf("cannot read the input of the engine (it is started by dib itself): %w", err)
 	}
 	ctx, _ := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)

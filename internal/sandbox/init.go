@@ -1,10 +1,8 @@
 package sandbox
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -86,11 +84,7 @@ func (in *initProcess) catchSignals() {
 func (in *initProcess) readConfig() error {
 	f := os.NewFile(fdConfig, "config")
 	defer f.Close()
-	text, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<62))
-	if err == nil {
-		err = json.Unmarshal(text, &in.cfg)
-	}
-	if err != nil {
+	if err := decode(f, &in.cfg); err != nil {
 		return fmt.Errorf("cannot read the configuration of the sandbox: %w", err)
 	}
 	return nil
@@ -147,7 +141,7 @@ func (in *initProcess) startEngine(facts Facts, root composed, warn func(string)
 			facts.Intercepted = true
 		}
 	}
-	text, err := json.Marshal(engineData{Facts: facts, Input: in.cfg.Input})
+	text, err := encode(engineData{Facts: facts, Input: in.cfg.Input})
 	if err != nil {
 		return fmt.Errorf("cannot start the engine: %w", err)
 	}

@@ -95,7 +95,7 @@ const (
 	fdControl = 3 // one byte per request (below); its end means that the supervisor is gone
 	fdStatus  = 4 // status as JSON
 	fdEvents  = 5 // events as JSON lines, for the engine alone to write; init only
-	fdConfig  = 6 // initConfig as JSON; init only
+	fdConfig  = 6 // initConfig, by encode; init only
 	fdLock    = 7 // lock of the work directory, if there is one; init only
 )
 

@@ -70,7 +70,7 @@ func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
 
 // supervise starts init and follows it to its end.
 func supervise(ctx context.Context, cfg Config, conf initConfig, who caller, dir *workdir.Dir) (int, error) {
-	text, err := json.Marshal(conf)
+	text, err := encode(conf)
 	if err != nil {
 		return exitSetup, fmt.Errorf("cannot start the sandbox: %w", err)
 	}

@@ -3,6 +3,8 @@ package lab
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,6 +58,22 @@ type spec struct {
 	Grace    time.Duration
 }
 
+// encode writes a spec for a variable of the environment; arguments may be any
+// bytes, which JSON would change.
+func (s spec) encode() (string, error) {
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(s)
+	return base64.StdEncoding.EncodeToString(b.Bytes()), err
+}
+
+func decodeSpec(text string) (s spec, err error) {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err == nil {
+		err = gob.NewDecoder(bytes.NewReader(b)).Decode(&s)
+	}
+	return s, err
+}
+
 // verdict is what the observer reports on file descriptor 3.
 type verdict struct {
 	Exit    int
@@ -73,7 +91,7 @@ func (c Command) Run(ctx context.Context) (Outcome, error) {
 	if c.Grace == 0 {
 		c.Grace = defaultGrace
 	}
-	input, err := json.Marshal(spec{Argv: c.Argv, Env: c.Env, UID: c.Actor.UID, GID: c.Actor.GID, Hide: c.Hide, Grace: c.Grace})
+	input, err := spec{Argv: c.Argv, Env: c.Env, UID: c.Actor.UID, GID: c.Actor.GID, Hide: c.Hide, Grace: c.Grace}.encode()
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -84,7 +102,7 @@ func (c Command) Run(ctx context.Context) (Outcome, error) {
 	defer report.Close()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), helperVariable+"="+string(input))
+	cmd.Env = append(os.Environ(), helperVariable+"="+input)
 	cmd.Dir = c.Dir
 	cmd.Stdin = strings.NewReader(c.Stdin)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -202,9 +220,8 @@ func MaybeObserve() {
 	if !ok {
 		return
 	}
-	var s spec
 	var v verdict
-	err := json.Unmarshal([]byte(text), &s)
+	s, err := decodeSpec(text)
 	if err == nil {
 		v, err = observe(s)
 	}
