@@ -60,6 +60,8 @@ var onlyImports = map[string][]string{
 	"internal/place":            {},
 	"internal/recipe":           {},
 	"internal/run":              {"golang.org/x/sys/..."},
+	"internal/sourcerepo":       {},
+	"internal/tarball":          {"github.com/klauspost/compress/...", "github.com/therootcompany/xz", "golang.org/x/sys/..."},
 	"internal/treepath":         {},
 	"internal/sidetable":        {"golang.org/x/sys/..."},
 	"internal/fetch":            {"internal/event", "golang.org/x/sync/...", "golang.org/x/sys/..."},

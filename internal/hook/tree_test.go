@@ -95,7 +95,7 @@ func TestAssembleConflicts(t *testing.T) {
 		{"a directory that is no phase", files{"bin/tool": ""}, files{"bin/tool": ""}, []string{"bin/tool: " + both}},
 		{"several at once", files{"bin/t": "", "install.d/x": "", "a/ok": ""}, files{"bin/t": "", "install.d/x": "", "b/ok": ""},
 			[]string{"bin/t: " + both, "install.d/x: " + both}},
-		{"source repositories", files{"source-repository-x": "1"}, files{"source-repository-x": "2"}, []string{"source-repository-x: " + own}},
+		{"M41 source repositories", files{"source-repository-x": "1"}, files{"source-repository-x": "2"}, []string{"source-repository-x: " + own}},
 		{"static", files{"static/etc/motd": "1"}, files{"static/etc/motd": "2"}, []string{"static/etc/motd: " + own}},
 		{"hidden static file", files{"static/.rel": "1"}, files{"static/.rel": "2"}, []string{"static/.rel: " + own}},
 		{"init scripts", files{"init-scripts/systemd/x": "1"}, files{"init-scripts/systemd/x": "2"}, []string{"init-scripts/systemd/x: " + own}},

@@ -13,6 +13,7 @@ import (
 	"github.com/dib-builder/dib/internal/intarget/mappackages"
 	"github.com/dib-builder/dib/internal/intarget/pkginstalls"
 	"github.com/dib-builder/dib/internal/intarget/pkgmap"
+	"github.com/dib-builder/dib/internal/intarget/sourcerepos"
 	"github.com/dib-builder/dib/internal/intarget/svcmap"
 )
 
@@ -31,6 +32,7 @@ func Commands() map[string]command.Func {
 		"package-uninstalls":      pkginstalls.LegacyUninstall,
 		"pkg-map":                 pkgmap.Run,
 		"pkg-map-check":           pkgmap.Check,
+		"source-repositories":     sourcerepos.Run,
 		"svc-map":                 svcmap.Run,
 		"svc-map-merge":           svcmap.Merge,
 	} {
