@@ -57,7 +57,7 @@ func View(ctx context.Context, cfg ViewConfig) (ViewResult, error) {
 	if err != nil {
 		return ViewResult{}, fmt.Errorf("cannot find the working directory: %w", err)
 	}
-	text, err := json.Marshal(initConfig{
+	text, err := encode(initConfig{
 		Engine: cfg.Engine, Cwd: cwd, UserNS: who.userNS, Rootless: who.rootless, Caller: who.user, TmpfsSize: viewMemory,
 	})
 	if err != nil {
