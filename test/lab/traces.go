@@ -42,11 +42,31 @@ func traces(dirs []string) ([]string, error) {
 	}
 	for _, file := range backing {
 		// The device may be released between the two system calls.
-		if text, err := os.ReadFile(file); err == nil && mentions(string(text), slices.Concat(dirs, ownPlaces)) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		// All builds call their images the same: one that still runs may be
+		// somebody else's, and this device its own.
+		if mentions(string(text), dirs) || mentions(string(text), ownPlaces) && !buildRuns() {
 			found = append(found, fmt.Sprintf("loop device: %s holds %s", file, strings.TrimSpace(string(text))))
 		}
 	}
 	return found, nil
+}
+
+// buildRuns tells whether any process of this machine is in a build's sandbox.
+func buildRuns() bool {
+	files, err := filepath.Glob("/proc/[0-9]*/mountinfo")
+	if err != nil {
+		return false
+	}
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), " /.dib ") {
+			return true
+		}
+	}
+	return false
 }
 
 // ownPlaces are in the name of everything that only a build has.
