@@ -65,7 +65,12 @@ func (l *loopBackend) settle(ctx context.Context, o disk.Options) (*blockdev.Lay
 	return l.disks.Layout, treecopy.Remove(place.BuiltDir)
 }
 
-func (l *loopBackend) keep() []string { return l.disks.Points() }
+func (l *loopBackend) keep() []string {
+	if l.disks == nil {
+		return nil // not settled yet
+	}
+	return l.disks.Points()
+}
 
 func (l *loopBackend) finish(context.Context, disk.Options) ([]disk.Image, error) {
 	return l.disks.Finish(unmountRetrying)

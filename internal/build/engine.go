@@ -80,8 +80,10 @@ func EngineMain() int {
 	case err == nil:
 		return 0
 	case interrupted(ctx, err):
+		b.afterFailure(context.WithoutCancel(ctx))
 		return exitInterrupted
 	default:
+		b.afterFailure(ctx)
 		f := b.failure(err)
 		b.sink.Emit(event.Event{Kind: event.Failed, Failure: f})
 		return f.Exit

@@ -88,7 +88,7 @@ func (b *builder) makeTree(ctx context.Context) error {
 	if err := b.hostPhase(ctx, "post-root", nil); err != nil {
 		return err
 	}
-	if err := unmountTree(place.TreeDir); err != nil {
+	if err := b.unmountImage(ctx, "EXTRA_DETACH", "EXTRA_UNMOUNT"); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(filepath.Join(place.TreeDir, "lost+found")); err != nil {
@@ -168,7 +168,8 @@ func (b *builder) finaliseTree(ctx context.Context) error {
 	if err := b.hostPhase(ctx, "cleanup", map[string]string{"TARGET_ROOT": place.TreeDir}); err != nil {
 		return err
 	}
-	if err := unmountTree(place.TreeDir, b.backend.keep()...); err != nil {
+	// DIB forgets EXTRA_UNMOUNT before the last time.
+	if err := b.unmountImage(ctx, "EXTRA_DETACH"); err != nil {
 		return err
 	}
 	immutable, err := b.immutable("etc/resolv.conf")

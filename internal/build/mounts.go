@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dib-builder/dib/internal/place"
+	"github.com/dib-builder/dib/internal/run"
 )
 
 // mountKernelFilesystems gives the tree the sandbox's own /proc, /dev and
@@ -87,6 +89,42 @@ func unbind(dst, what string) error {
 		return fmt.Errorf("cannot remove the place for %s from the image tree: %w", what, err)
 	}
 	return nil
+}
+
+// unmountImage unmounts everything below the tree but what belongs to the
+// disks, and runs the commands that the caller gave for that in the named
+// variables.
+func (b *builder) unmountImage(ctx context.Context, variables ...string) error {
+	if err := unmountTree(place.TreeDir, b.backend.keep()...); err != nil {
+		return err
+	}
+	return b.extraCommands(ctx, variables...)
+}
+
+// extraCommands runs commands of the caller: words of variables, taken apart at
+// blanks and nothing else.
+func (b *builder) extraCommands(ctx context.Context, variables ...string) error {
+	for _, name := range variables {
+		argv := strings.Fields(b.env[name])
+		if len(argv) == 0 {
+			continue
+		}
+		b.logf("Running %s: %s", name, run.QuoteArgv(argv))
+		if err := (run.Cmd{Argv: argv, Dir: b.cwd, Env: b.hostEnv(nil), Log: b.log}).Run(ctx); err != nil {
+			return fmt.Errorf("the command in %s failed: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// afterFailure does for a failed build what the end of its namespaces does not:
+// it runs the commands of the caller. Their failures change nothing any more (D60).
+func (b *builder) afterFailure(ctx context.Context) {
+	for _, name := range []string{"EXTRA_DETACH", "EXTRA_UNMOUNT"} {
+		if err := b.extraCommands(ctx, name); err != nil {
+			b.warn(err.Error())
+		}
+	}
 }
 
 // unmountTree ends what still runs in the chroot and unmounts everything below

@@ -75,16 +75,16 @@ func (b *builder) installPackages(ctx context.Context) error {
 	}
 	return b.inTarget(ctx, func() error {
 		s := side{name: "target", hooksDir: place.InTarget, root: place.TreeDir, env: b.targetEnv()}
-		env, err := b.environment(ctx, "install", s)
+		around, err := b.environment(ctx, "install", s)
 		if err != nil {
 			return err
 		}
 		// The words go to the shell as arguments, never as text (D24).
 		argv := append([]string{"/bin/sh", "-c", `exec install-packages "$@"`, "install-packages"}, names...)
-		err = run.Cmd{Argv: argv, Root: place.TreeDir, Env: env, Log: b.log,
-			Where: run.Where{Element: "(-p)", Phase: "install", Hook: "install-packages"}}.Run(ctx)
+		err = around.Apply(run.Cmd{Argv: argv, Root: place.TreeDir, Log: b.log,
+			Where: run.Where{Element: "(-p)", Phase: "install", Hook: "install-packages"}}).Run(ctx)
 		if err != nil {
-			return b.afterError(ctx, "install", place.TreeDir, env, err)
+			return b.afterError(ctx, "install", place.TreeDir, around.Env, err)
 		}
 		return nil
 	})
@@ -121,7 +121,7 @@ func (b *builder) runHooks(ctx context.Context, phase string, s side) (err error
 	if len(hooks) == 0 {
 		return nil
 	}
-	env, err := b.environment(ctx, phase, s)
+	around, err := b.environment(ctx, phase, s)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (b *builder) runHooks(ctx context.Context, phase string, s side) (err error
 	}()
 	for _, name := range hooks {
 		start := b.now()
-		err := b.runHook(ctx, phase, name, s, env)
+		err := b.runHook(ctx, phase, name, s, around)
 		timings = append(timings, hook.Timing{Name: name, Seconds: b.now().Sub(start).Seconds()})
 		if err != nil {
 			return err
@@ -142,17 +142,17 @@ func (b *builder) runHooks(ctx context.Context, phase string, s side) (err error
 	return nil
 }
 
-func (b *builder) runHook(ctx context.Context, phase, name string, s side, env []string) error {
+func (b *builder) runHook(ctx context.Context, phase, name string, s side, around hook.Surroundings) error {
 	path := filepath.Join(s.hooksDir, phase+".d", name)
 	owner := b.owner(phase, name)
 	b.logf("%sRunning %s", hook.LogPrefix, path)
 	ev := event.Event{Kind: event.HookStart, Phase: phase, Side: s.name, Element: owner, Hook: name}
 	b.sink.Emit(ev)
 	start := b.now()
-	err := hook.Run(ctx, run.Cmd{
-		Argv: []string{path}, Root: s.root, Dir: s.dir, Env: env, Stdin: b.stdin, ShareGroup: b.stdinIsTerminal, Log: b.log,
+	err := hook.Run(ctx, around.Apply(run.Cmd{
+		Argv: []string{path}, Root: s.root, Dir: s.dir, Stdin: b.stdin, ShareGroup: b.stdinIsTerminal, Log: b.log,
 		Where: run.Where{Element: owner, Phase: phase, Hook: name},
-	})
+	}))
 	ev.Kind, ev.Seconds = event.HookEnd, b.now().Sub(start).Seconds()
 	var re *run.Error
 	if errors.As(err, &re) {
@@ -166,16 +166,16 @@ func (b *builder) runHook(ctx context.Context, phase, name string, s side, env [
 }
 
 // environment sources environment.d once for a phase and returns what it
-// exports.
-func (b *builder) environment(ctx context.Context, phase string, s side) ([]string, error) {
+// leaves to the hooks.
+func (b *builder) environment(ctx context.Context, phase string, s side) (hook.Surroundings, error) {
 	names, err := hook.EnvironmentFiles(filepath.Join(place.HooksDir, hook.EnvironmentDir))
 	if err != nil {
-		return nil, err
+		return hook.Surroundings{}, err
 	}
 	c := run.Cmd{Root: s.root, Dir: s.dir, Env: s.env, Log: b.log, Where: run.Where{Element: "-", Phase: phase, Hook: hook.EnvironmentDir}}
-	env, err := hook.Environment(ctx, c, filepath.Join(s.hooksDir, hook.EnvironmentDir), names)
-	b.redactor.Learn(environMap(env)) // elements may export secrets of their own
-	return env, err
+	around, err := hook.Surround(ctx, c, filepath.Join(s.hooksDir, hook.EnvironmentDir), names)
+	b.redactor.Learn(environMap(around.Env)) // elements may export secrets of their own
+	return around, err
 }
 
 func environMap(environ []string) map[string]string {

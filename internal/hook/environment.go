@@ -35,6 +35,7 @@ func environmentScript(dir string, names []string, fd int, trace, each bool) str
 	var b strings.Builder
 	// A file may change PATH, so env is looked up first.
 	b.WriteString("set -eu -o pipefail\n__dib_env=$(type -P env) || __dib_env=/usr/bin/env\n")
+	b.WriteString(stateScript(stateBefore, fd))
 	for _, name := range names {
 		file := path.Join(dir, name)
 		if !strings.Contains(file, "/") {
@@ -52,6 +53,7 @@ func environmentScript(dir string, names []string, fd int, trace, each bool) str
 			fmt.Fprintf(&b, "source %s\n", file)
 		}
 	}
+	b.WriteString(stateScript(stateAfter, fd))
 	fmt.Fprintf(&b, "exec \"$__dib_env\" -0 >&%d\n", fd)
 	return b.String()
 }
@@ -116,11 +118,8 @@ var errEnded = fmt.Errorf("it ended the shell with exit status 0")
 // runs; its Argv and ExtraFiles are not used. The error is an
 // *EnvironmentError, around a *run.Error when bash failed.
 func Environment(ctx context.Context, c run.Cmd, dir string, names []string) ([]string, error) {
-	data, err := source(ctx, c, dir, names, false)
-	if err != nil {
-		return nil, err
-	}
-	return parseEnvironment(data), nil
+	s, err := Surround(ctx, c, dir, names)
+	return s.Env, err
 }
 
 // Effect is what one environment file did.

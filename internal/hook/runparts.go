@@ -94,7 +94,7 @@ func parseRunParts(args []string) (list bool, dir string, err error) {
 func member(dir, name string) string { return strings.TrimRight(dir, "/") + "/" + name }
 
 func (p parts) run(ctx context.Context, dir string, hooks []string) int {
-	env, err := p.environment(ctx, dir)
+	around, err := p.environment(ctx, dir)
 	if err != nil {
 		p.say(err.Error())
 		return exitStatus(err)
@@ -104,7 +104,7 @@ func (p parts) run(ctx context.Context, dir string, hooks []string) int {
 		file := member(dir, name)
 		p.say("Running " + file)
 		start := p.now()
-		err := Run(ctx, p.command(file, env))
+		err := Run(ctx, around.Apply(p.command(file)))
 		timings = append(timings, Timing{name, p.now().Sub(start).Seconds()})
 		if err != nil {
 			status := exitStatus(err)
@@ -130,21 +130,21 @@ func (p parts) profile(dir string, timings []Timing) {
 
 // environment sources the files beside the hooks' directory, where that really
 // is when dir is a link.
-func (p parts) environment(ctx context.Context, hooks string) ([]string, error) {
+func (p parts) environment(ctx context.Context, hooks string) (Surroundings, error) {
 	hooks, err := filepath.EvalSymlinks(hooks)
 	if err != nil {
-		return nil, fmt.Errorf("cannot find environment files: %w", err)
+		return Surroundings{}, fmt.Errorf("cannot find environment files: %w", err)
 	}
 	dir := filepath.Join(hooks, "..", EnvironmentDir)
 	names, err := EnvironmentFiles(dir)
 	if err != nil {
-		return nil, err
+		return Surroundings{}, err
 	}
 	env := p.io.Environ()
 	if len(names) == 0 {
-		return env, nil
+		return Surroundings{Env: env}, nil
 	}
-	return Environment(ctx, run.Cmd{
+	return Surround(ctx, run.Cmd{
 		Env:        env,
 		ShareGroup: true,
 		Stdout:     p.io.Out,
@@ -152,9 +152,9 @@ func (p parts) environment(ctx context.Context, hooks string) ([]string, error) 
 	}, dir, names)
 }
 
-func (p parts) command(file string, env []string) run.Cmd {
+func (p parts) command(file string) run.Cmd {
 	// Hooks may ask the person at the terminal, hence ShareGroup.
-	c := run.Cmd{Argv: []string{file}, Env: env, ShareGroup: true}
+	c := run.Cmd{Argv: []string{file}, ShareGroup: true}
 	if !strings.Contains(file, "/") {
 		c.Argv[0] = "./" + file
 	}
