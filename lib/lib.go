@@ -9,9 +9,9 @@ import (
 )
 
 //go:embed die common-defaults common-functions img-defaults img-functions
-//go:embed ramdisk-defaults ramdisk-functions dib-run-parts
+//go:embed ramdisk-defaults ramdisk-functions dib-run-parts dib-block-device.py element-info.py
 var tree embed.FS
 
-// FS returns the library. dib-run-parts has to be made executable, all else is
-// sourced; see elements.Mode.
+// FS returns the library. What begins with #! has to be made executable, all
+// else is sourced; see elements.Mode.
 func FS() fs.FS { return tree }

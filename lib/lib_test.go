@@ -56,7 +56,7 @@ func TestSourcingIsSilentAndRepeatable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if e.Name() == "dib-run-parts" {
+		if e.Name() == "dib-run-parts" || isPython(e.Name()) {
 			continue
 		}
 		t.Run(e.Name(), func(t *testing.T) {
@@ -261,9 +261,41 @@ func TestShellcheck(t *testing.T) {
 	}
 	args := []string{}
 	for _, e := range entries {
-		args = append(args, e.Name())
+		if !isPython(e.Name()) {
+			args = append(args, e.Name())
+		}
 	}
 	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// isPython tells names apart that hooks run with Python or as a program.
+func isPython(name string) bool { return strings.HasSuffix(name, ".py") }
+
+// TestPythonNames runs the commands that DIB has as Python programs in both ways.
+func TestPythonNames(t *testing.T) {
+	hooks := t.TempDir()
+	if err := os.WriteFile(filepath.Join(hooks, ".dib"), []byte("#!/bin/bash\nprintf '<%s>' \"$@\"\nexit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	interpreters := []string{"/bin/bash"}
+	if python, err := exec.LookPath("python3"); err == nil {
+		interpreters = append(interpreters, python)
+	}
+	for name, command := range map[string]string{"dib-block-device.py": "dib-block-device", "element-info.py": "element-info"} {
+		for _, interpreter := range interpreters {
+			for _, c := range []struct {
+				hooks, out string
+				status     int
+			}{{hooks, "<" + command + "><a b><$c>", 3}, {t.TempDir(), name + ": this copy works only while an image is being built\n", 1}} {
+				cmd := exec.Command(interpreter, name, "a b", "$c")
+				cmd.Env = []string{"TMP_HOOKS_PATH=" + c.hooks, "PATH=/usr/bin:/bin"}
+				out, _ := cmd.CombinedOutput()
+				if string(out) != c.out || cmd.ProcessState.ExitCode() != c.status {
+					t.Errorf("%s %s: status %d, %q; want %d, %q", interpreter, name, cmd.ProcessState.ExitCode(), out, c.status, c.out)
+				}
+			}
+		}
 	}
 }

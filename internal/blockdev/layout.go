@@ -160,10 +160,16 @@ func (a *arranger) identity(purpose, node string) uuid.UUID {
 	return uuid.NewSHA1(seeded, []byte(purpose+"\x00"+node))
 }
 
+// madeUpDevices begins the names of devices that do not exist.
+const madeUpDevices = "/dev/dib/"
+
+// MadeUp tells whether a device of a layout is a name only.
+func MadeUp(device string) bool { return strings.HasPrefix(device, madeUpDevices) }
+
 // deviceName makes up a device for display and for boot-loader tools; it has
 // no blanks, so that scripts can pass it around.
 func deviceName(node string) string {
-	return "/dev/dib/" + strings.ReplaceAll(node, " ", "_")
+	return madeUpDevices + strings.ReplaceAll(node, " ", "_")
 }
 
 func (a *arranger) disk(n diskNode) error {

@@ -15,6 +15,7 @@ func (p Program) table() map[string]command.Func {
 	table := map[string]command.Func{}
 	maps.Copy(table, p.Commands)
 	maps.Copy(table, map[string]command.Func{
+		blockDevice:     blockDeviceCommand,
 		"dib-run-parts": hook.RunParts,
 		"element-info":  elementInfo,
 		"lint":          lintCommand,
@@ -43,6 +44,7 @@ var summaries = map[string]string{
 	"disk-image-create": "build an image",
 	ramdiskCommand:      "build a ramdisk (not supported yet)",
 	listCommand:         "build the images that YAML files list",
+	blockDevice:         "ask a running build for its disks",
 	"dib-run-parts":     "run the hooks of one directory",
 	"test-elements":     "run the functional tests of elements",
 	"lint":              "check elements for faults; the same as dib-lint",

@@ -76,7 +76,7 @@ func TestMainDispatch(t *testing.T) {
 		{[]string{"dib-lint", "--format=xml"}, 2, "", "dib-lint: unknown format \"xml\": want text or json"},
 		{[]string{"dib-lint", "no/such/place"}, 1, "", "dib-lint: cannot list elements: "},
 		{[]string{"dib", "lint", "-h"}, 0, "safe_sudo", ""},
-		{[]string{"dib-block-device", "init"}, 2, "", "dib-block-device: this command is not part of this version of dib; available: create, "},
+		{[]string{"dib-block-device", "init"}, 2, "", "dib-block-device: no parameters: give --params FILE"},
 		{[]string{"dib"}, 2, "", "Usage: dib COMMAND"},
 		{nil, 2, "", "Usage: dib COMMAND"},
 		{[]string{"dib", "help"}, 0, "element-info ", ""},
