@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -91,4 +93,77 @@ func TestForeignTreeAsUser(t *testing.T) {
 	if len(tree) < 5000 {
 		t.Errorf("the tree has only %d files", len(tree))
 	}
+}
+
+// visits reads the lines of the element visitor: the first word is a key.
+func visits(log string) map[string]string {
+	found := map[string]string{}
+	for line := range strings.Lines(log) {
+		if rest, ok := strings.CutPrefix(line, "VISITOR "); ok {
+			key, value, _ := strings.Cut(strings.TrimSpace(rest), " ")
+			if key == "sudo" {
+				k, v, _ := strings.Cut(value, " ")
+				key, value = "sudo "+k, v
+			}
+			found[key] = value
+		}
+	}
+	return found
+}
+
+// TestVisitor runs what elements of others do outside of the image.
+func TestVisitor(t *testing.T) {
+	needProgram(t, "perl", "python3")
+	asEach(t, func(t *testing.T, b *workbench) {
+		elements := b.dir("elements")
+		// Hooks that are programs, one on each side: they print their environment.
+		for _, phase := range []string{"extra-data", "install"} {
+			dir := filepath.Join(elements, "compiled", phase+".d")
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			program, err := os.ReadFile("/usr/bin/env")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "70-env"), program, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := b.mustBuild(build{args: []string{"-n", "-t", "raw", "-o", "visit.raw", "fake-os", "visitor", "compiled"},
+			env: map[string]string{"ELEMENTS_PATH": b.env["ELEMENTS_PATH"] + ":" + elements}})
+		got := visits(o.Stdout)
+		for key, want := range map[string]string{
+			"python": "True visit 0", "perl": "tree unset " + b.out, "sh": "unset 0 /", "added": "from-a-hook 0027 " + lineCount(t, "../../lib/img-functions"),
+			"tool-host": "/.dib/build/hooks/bin/visitor-tool", "tool-beside": "/.dib/build/hooks/extra-data.d/../bin/visitor-tool",
+			"tool-target": "/usr/local/bin/visitor-tool", "list": "4",
+			"sudo plain": "0 gone", "sudo -E": "kept", "sudo VAR": "a b", "sudo VAR-E": "x kept", "sudo -H": "/root",
+			"sudo -u": b.actor.Name + " 0", "sudo -u-root": "0", "sudo -i": "0", "sudo status": "7", "sudo stdin": "0", "sudo chroot": "text",
+			"getval": "cloudimg-rootfs /.dib/image/image0.raw", "info": "fake-os install-bin", "info-env": "fake-os install-bin 2", "functions": "-o dib-run-parts",
+		} {
+			if got[key] != want {
+				t.Errorf("%s: %q, want %q", key, got[key], want)
+			}
+		}
+		mustContain(t, "the log", o.Stdout, `^TMP_MOUNT_PATH=/\.dib/build/mnt$`, `^PWD=/$`, `^HOME=/root$`)
+		names := []string{"visit.dir", "visit.hostname", "visit.plain", "visit.raw", "visit.touched"}
+		if got := b.outputs(); !slices.Equal(got, names) {
+			t.Errorf("outputs %v, want %v", got, names)
+		}
+		for _, name := range append(names, "visit.dir/file") {
+			var st unix.Stat_t
+			if err := unix.Stat(filepath.Join(b.out, name), &st); err != nil || int(st.Uid) != b.actor.UID || int(st.Gid) != b.actor.GID {
+				t.Errorf("%s belongs to %d:%d (%v), want %d:%d", name, st.Uid, st.Gid, err, b.actor.UID, b.actor.GID)
+			}
+		}
+	})
+}
+
+func lineCount(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(strings.Count(string(text), "\n"))
 }
