@@ -130,7 +130,7 @@ func TestVisitor(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		o := b.mustBuild(build{args: []string{"-n", "-t", "raw", "-o", "visit.raw", "fake-os", "visitor", "compiled"},
+		o := b.mustBuild(build{args: []string{"-n", "-t", "raw", "-o", "visit.raw", "--checksum", "fake-os", "visitor", "compiled"},
 			env: map[string]string{"ELEMENTS_PATH": b.env["ELEMENTS_PATH"] + ":" + elements}})
 		got := visits(o.Stdout)
 		for key, want := range map[string]string{
@@ -146,7 +146,7 @@ func TestVisitor(t *testing.T) {
 			}
 		}
 		mustContain(t, "the log", o.Stdout, `^TMP_MOUNT_PATH=/\.dib/build/mnt$`, `^PWD=/$`, `^HOME=/root$`)
-		names := []string{"visit.dir", "visit.hostname", "visit.plain", "visit.raw", "visit.touched"}
+		names := []string{"visit.dir", "visit.hostname", "visit.hostname.md5", "visit.plain", "visit.raw", "visit.raw.md5", "visit.raw.sha256", "visit.touched"}
 		if got := b.outputs(); !slices.Equal(got, names) {
 			t.Errorf("outputs %v, want %v", got, names)
 		}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dib-builder/dib/test/imagetree"
 	"github.com/dib-builder/dib/test/lab"
 )
@@ -102,15 +104,19 @@ func TestBackendsAgree(t *testing.T) {
 		filesystems  int
 	}{{"partitions", nestedLayout, 3}, {"plain", "", 1}} {
 		t.Run(c.name, func(t *testing.T) {
-			var images []string
+			var images, archives []string
 			for _, backend := range []string{"offline", "loop"} {
 				name := c.name + "-" + backend
 				env := map[string]string{"DIB_BLOCK_DEVICE_BACKEND": backend, "SOURCE_DATE_EPOCH": "1700000000"}
 				if c.config != "" {
 					env["DIB_BLOCK_DEVICE_CONFIG"] = c.config
 				}
-				b.mustBuild(build{args: []string{"-n", "-t", "raw", "-o", name, "fake-os", "dot-files", "kernel-favours"}, env: env})
+				b.mustBuild(build{args: []string{"-n", "-t", "raw,tar", "-o", name, "fake-os", "dot-files", "kernel-favours"}, env: env})
 				images = append(images, filepath.Join(b.out, name+".raw"))
+				archives = append(archives, listArchive(t, filepath.Join(b.out, name+".tar")))
+			}
+			if archives[0] != archives[1] || !strings.Contains(archives[0], "./.autorelabel\n") {
+				t.Errorf("archives differ: %s", cmp.Diff(archives[0], archives[1]))
 			}
 			if c.config != "" {
 				tables := []string{sfdiskDump(t, images[0]), sfdiskDump(t, images[1])}
@@ -137,6 +143,19 @@ func TestBackendsAgree(t *testing.T) {
 			}
 		})
 	}
+}
+
+// listArchive lists a tar archive with owners and times; every filesystem has its
+// own lost+found while it is mounted.
+func listArchive(t *testing.T, path string) string {
+	t.Helper()
+	var out strings.Builder
+	for line := range strings.Lines(output(t, "tar", "--numeric-owner", "--full-time", "-tvf", path)) {
+		if !strings.Contains(line, "lost+found") {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
 }
 
 func sfdiskDump(t *testing.T, image string) string {
