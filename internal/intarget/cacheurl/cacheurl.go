@@ -68,7 +68,8 @@ type download struct {
 	sum   []byte           // expected digest; nil for any
 	hash  func() hash.Hash // set with sum
 
-	tmpDir string // for a named pipe
+	tmpDir string        // for a named pipe
+	stall  time.Duration // how long a server may say nothing
 	trace  func(format string, args ...any)
 	say    func(format string, args ...any)
 	wait   func(context.Context, time.Duration) error
@@ -79,7 +80,7 @@ type download struct {
 // statuses are those of curl where curl has one, 44 for a file that the server
 // does not have, and else 1.
 func Run(ctx context.Context, io command.IO, args []string) error {
-	d := &download{wait: pause, client: newClient(), tmpDir: io.Getenv("TMPDIR")}
+	d := &download{wait: pause, client: newClient(), tmpDir: io.Getenv("TMPDIR"), stall: stallTimeout}
 	var checksum string
 	var help bool
 	operands, err := cmdline.Options{"-f": &d.force, "-h": &help, "--help": &help, "--checksum": &checksum}.Parse(args, false)
@@ -148,6 +149,9 @@ func (d *download) run(ctx context.Context) error {
 	var known validators
 	if err == nil && st.Mode().IsRegular() && st.Size() > 0 && !d.force {
 		known = readValidators(d.dest, d.url.String(), st)
+		if d.verify(d.dest) != nil {
+			known = validators{} // whatever the server says of it, it is not what is wanted
+		}
 	}
 	beside := d.dest
 	if pipe {
@@ -157,7 +161,7 @@ func (d *download) run(ctx context.Context) error {
 		}
 		beside = filepath.Join(dir, "pipe")
 	}
-	tmp, err := tempfile.CreateBeside(beside, 0o666)
+	tmp, err := tempfile.CreateBeside(beside, 0o600)
 	if err != nil {
 		return &cmdline.ExitError{Code: exitWrite, Err: fmt.Errorf("cannot create temporary file: %w", err)}
 	}
@@ -278,24 +282,33 @@ func (d *download) fetch(ctx context.Context, tmp *os.File, known validators) (f
 	case "ftp":
 		return d.fetchFTP(ctx, tmp, known)
 	case "file":
-		return fetched{}, d.fetchFile(tmp)
+		return d.fetchFile(tmp, known)
 	}
 	return fetched{}, cmdline.Exitf(exitProtocol, "cannot download %s: protocol %q is not one of http, https, ftp, file", d.url.Redacted(), d.url.Scheme)
 }
 
-func (d *download) fetchFile(tmp *os.File) error {
+func (d *download) fetchFile(tmp *os.File, known validators) (fetched, error) {
 	if h := d.url.Host; h != "" && h != "localhost" {
-		return cmdline.Exitf(exitURL, "cannot read %s: a file URL names no host, use file:///path", d.url)
+		return fetched{}, cmdline.Exitf(exitURL, "cannot read %s: a file URL names no host, use file:///path", d.url)
 	}
 	in, err := os.Open(d.url.Path)
 	if err != nil {
-		return cmdline.Exitf(exitReadFile, "cannot read source: %w", err)
+		return fetched{}, cmdline.Exitf(exitReadFile, "cannot read source: %w", err)
 	}
 	defer in.Close()
-	if _, err := io.Copy(tmp, in); err != nil {
-		return cmdline.Exitf(exitReadFile, "cannot copy %s: %w", d.url.Path, err)
+	st, err := in.Stat()
+	if err != nil {
+		return fetched{}, cmdline.Exitf(exitReadFile, "cannot read source: %w", err)
 	}
-	return nil
+	// Callers look at the time of DEST to see whether it is another file now.
+	state := fmt.Sprintf("%s, %d bytes", st.ModTime().UTC().Format(time.RFC3339Nano), st.Size())
+	if known.LastModified == state {
+		return fetched{unchanged: true}, nil
+	}
+	if _, err := io.Copy(tmp, in); err != nil {
+		return fetched{}, cmdline.Exitf(exitReadFile, "cannot copy %s: %w", d.url.Path, err)
+	}
+	return fetched{validators: validators{URL: d.url.String(), LastModified: state}}, nil
 }
 
 // validators is what a server said about a file, to ask it later whether the

@@ -48,7 +48,7 @@ func fetchFrom(t *testing.T, address, dest string, change func(*download)) error
 		t.Fatal(err)
 	}
 	d := &download{
-		url: u, dest: dest, client: newClient(), tmpDir: t.TempDir(),
+		url: u, dest: dest, client: newClient(), tmpDir: t.TempDir(), stall: stallTimeout,
 		say: t.Logf, trace: t.Logf,
 		wait: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	}
@@ -101,11 +101,15 @@ func TestCacheURLConditional(t *testing.T) {
 	if after, err := os.Stat(dest); err != nil || !after.ModTime().Equal(before.ModTime()) || commandtest.Read(t, dest) != "one" {
 		t.Errorf("an unchanged file was touched (%v)", err)
 	}
-	// The server went back to an older file: only validators can tell.
-	content, etag = "older", `"0"`
-	get(nil)
-	if got := commandtest.Read(t, dest); got != "older" {
-		t.Errorf("got %q after a rollback", got)
+	t.Run("M56 the server went back to an older file", func(t *testing.T) {
+		content, etag = "older", `"0"`
+		get(nil)
+		if got := commandtest.Read(t, dest); got != "older" {
+			t.Errorf("got %q after a rollback", got)
+		}
+	})
+	if st, err := os.Stat(dest); err != nil || st.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
 	}
 	content = "forced"
 	get(func(d *download) { d.force = true })
@@ -126,7 +130,9 @@ func TestCacheURLConditional(t *testing.T) {
 	if got := o.requests[len(o.requests)-1].Header.Get("If-Modified-Since"); got != "Thu, 02 Jan 2020 03:04:05 GMT" {
 		t.Errorf("If-Modified-Since: %q", got)
 	}
-	leftovers(t, filepath.Dir(dest), "file", ".file.cache-url")
+	t.Run("M57 nothing else is left", func(t *testing.T) {
+		leftovers(t, filepath.Dir(dest), "file", ".file.cache-url")
+	})
 }
 
 // leftovers fails if a directory holds other names than those wanted.
@@ -223,9 +229,26 @@ func TestCacheURLChecksum(t *testing.T) {
 		t.Error("wrong content accepted")
 	}
 	leftovers(t, filepath.Dir(dest))
-	if err := fetchFrom(t, o.URL, dest, expect(good)); err != nil {
-		t.Error(err)
-	}
+	t.Run("M57 a checksum can be asked for", func(t *testing.T) {
+		if err := fetchFrom(t, o.URL, dest, expect(good)); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("M57 a damaged copy is fetched again", func(t *testing.T) {
+		o.handler = func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("If-Modified-Since") != "" {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			fmt.Fprint(w, "content")
+		}
+		if err := os.WriteFile(dest, []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := fetchFrom(t, o.URL, dest, expect(good)); err != nil || commandtest.Read(t, dest) != "content" {
+			t.Error(err)
+		}
+	})
 	for _, bad := range []string{"md5:00", "sha256:xyz", "sha256:00", ""} {
 		if err := new(download).expect(bad); err == nil {
 			t.Errorf("checksum %q accepted", bad)
@@ -262,7 +285,50 @@ func TestCacheURLFileAndFailures(t *testing.T) {
 	if got := commandtest.Read(t, dir+"/out/a"); got != "from disk" {
 		t.Errorf("got %q", got)
 	}
-	leftovers(t, dir+"/out", "a")
+	t.Run("M57 failures leave nothing", func(t *testing.T) { leftovers(t, dir+"/out", "a", ".a.cache-url") })
+	before, err := os.Stat(dir + "/out/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, content := range []string{"from disk", "changed"} {
+		if i > 0 {
+			commandtest.Write(t, dir, map[string]string{"src": content})
+		}
+		if err := fetchFrom(t, "file://"+dir+"/src", dir+"/out/a", nil); err != nil || commandtest.Read(t, dir+"/out/a") != content {
+			t.Errorf("%v", err)
+		}
+		if after, err := os.Stat(dir + "/out/a"); err != nil || os.SameFile(before, after) != (i == 0) {
+			t.Errorf("replaced the copy of a file that did not change, or kept that of one that did (%d, %v)", i, err)
+		}
+	}
+}
+
+func TestCacheURLStall(t *testing.T) {
+	release := make(chan struct{})
+	o := newOrigin(t)
+	t.Cleanup(func() { close(release) })
+	o.handler = func(w http.ResponseWriter, r *http.Request) {
+		switch len(o.requests) {
+		case 1: // nothing at all
+		case 2:
+			w.Header().Set("Content-Length", "10")
+			fmt.Fprint(w, "01234")
+			w.(http.Flusher).Flush()
+		default:
+			fmt.Fprint(w, "at last")
+			return
+		}
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}
+	t.Run("M57 a silent server is given up", func(t *testing.T) {
+		dest := filepath.Join(t.TempDir(), "f")
+		if err := fetchFrom(t, o.URL, dest, func(d *download) { d.stall = 100 * time.Millisecond }); err != nil || commandtest.Read(t, dest) != "at last" {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 func TestCacheURLPipe(t *testing.T) {
@@ -370,9 +436,11 @@ func ftpSession(conn net.Conn, name, content string) {
 func TestCacheURLFTP(t *testing.T) {
 	address := "ftp://" + ftpServer(t, "pub/f", "by ftp")
 	dest := filepath.Join(t.TempDir(), "f")
-	if err := fetchFrom(t, address+"/pub/f", dest, nil); err != nil || commandtest.Read(t, dest) != "by ftp" {
-		t.Fatalf("%v", err)
-	}
+	t.Run("M57 downloads by FTP succeed", func(t *testing.T) {
+		if err := fetchFrom(t, address+"/pub/f", dest, nil); err != nil || commandtest.Read(t, dest) != "by ftp" {
+			t.Fatalf("%v", err)
+		}
+	})
 	before, err := os.Stat(dest)
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func (d *download) fetchFTP(ctx context.Context, tmp *os.File, known validators)
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	text := textproto.NewConn(&impatient{conn})
+	text := textproto.NewConn(&impatient{conn, d.stall})
 	if _, _, err := text.ReadResponse(220); err != nil {
 		return fetched{}, d.networkError(err, exitReceive)
 	}
@@ -94,7 +94,7 @@ func (d *download) retrieve(ctx context.Context, text *textproto.Conn, file stri
 	if err != nil || code/100 != 1 {
 		return d.ftpError("fetch the file", code, message, err)
 	}
-	if _, err := io.Copy(tmp, &impatient{data}); err != nil {
+	if _, err := io.Copy(tmp, &impatient{data, d.stall}); err != nil {
 		return d.networkError(err, exitReceive)
 	}
 	if err := data.Close(); err != nil {
@@ -106,11 +106,14 @@ func (d *download) retrieve(ctx context.Context, text *textproto.Conn, file stri
 	return nil
 }
 
-// impatient is a connection whose every operation must finish in stallTimeout.
-type impatient struct{ net.Conn }
+// impatient is a connection whose every read must give something within a limit.
+type impatient struct {
+	net.Conn
+	limit time.Duration
+}
 
 func (c *impatient) Read(p []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(stallTimeout)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(c.limit)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(p)

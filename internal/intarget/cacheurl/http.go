@@ -21,11 +21,10 @@ import (
 // gives up on servers that cannot be reached.
 func newClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: connectTimeout}).DialContext,
-		TLSHandshakeTimeout:   connectTimeout,
-		ResponseHeaderTimeout: stallTimeout,
-		DisableCompression:    true, // the file as it lies on the server, even if it is a .gz
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
+		TLSHandshakeTimeout: connectTimeout,
+		DisableCompression:  true, // the file as it lies on the server, even if it is a .gz
 	}}
 }
 
@@ -51,7 +50,12 @@ func (d *download) fetchHTTP(ctx context.Context, tmp io.Writer, known validator
 		req.Header.Set("If-Modified-Since", known.LastModified)
 	}
 	d.trace("> GET %s %v", d.url.Redacted(), req.Header)
+	watch := time.AfterFunc(d.stall, func() { cancel(os.ErrDeadlineExceeded) })
+	defer watch.Stop()
 	res, err := d.client.Do(req)
+	if err != nil && errors.Is(context.Cause(ctx), os.ErrDeadlineExceeded) {
+		return fetched{}, d.stalled()
+	}
 	if err != nil {
 		return fetched{}, d.networkError(err, exitReceive)
 	}
@@ -64,9 +68,7 @@ func (d *download) fetchHTTP(ctx context.Context, tmp io.Writer, known validator
 	if res.StatusCode == http.StatusNotModified {
 		return fetched{unchanged: true}, nil
 	}
-	watch := time.AfterFunc(stallTimeout, func() { cancel(os.ErrDeadlineExceeded) })
-	defer watch.Stop()
-	n, err := io.Copy(tmp, &watched{res.Body, watch})
+	n, err := io.Copy(tmp, &watched{res.Body, watch, d.stall})
 	var write *os.PathError
 	switch {
 	case errors.As(err, &write):
@@ -74,7 +76,7 @@ func (d *download) fetchHTTP(ctx context.Context, tmp io.Writer, known validator
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fetched{}, &transient{cmdline.Exitf(exitPartial, "cannot download %s: the server ended after %d bytes", d.url.Redacted(), n)}
 	case err != nil && errors.Is(context.Cause(ctx), os.ErrDeadlineExceeded):
-		return fetched{}, &transient{cmdline.Exitf(exitTimeout, "cannot download %s: no data for %v", d.url.Redacted(), stallTimeout)}
+		return fetched{}, d.stalled()
 	case err != nil:
 		return fetched{}, d.networkError(err, exitReceive)
 	case n == 0 && conditional:
@@ -85,15 +87,20 @@ func (d *download) fetchHTTP(ctx context.Context, tmp io.Writer, known validator
 	}}, nil
 }
 
+func (d *download) stalled() error {
+	return &transient{cmdline.Exitf(exitTimeout, "cannot download %s: no data for %v", d.url.Redacted(), d.stall)}
+}
+
 // watched puts off a timer with every read.
 type watched struct {
 	r     io.Reader
 	timer *time.Timer
+	limit time.Duration
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.r.Read(p)
-	w.timer.Reset(stallTimeout)
+	w.timer.Reset(w.limit)
 	return n, err
 }
 
