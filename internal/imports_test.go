@@ -31,6 +31,7 @@ var importedBy = map[string][]string{
 	"internal/lint":     {"internal/cli"},
 	// The commands inside the target are programs of their own, which only their
 	// table knows; package-installs maps names as pkg-map does.
+	"internal/intarget/aptpins":       {"internal/intarget"},
 	"internal/intarget/cacheurl":      {"internal/intarget"},
 	"internal/intarget/copyprograms":  {"internal/intarget"},
 	"internal/intarget/installstatic": {"internal/intarget"},

@@ -6,6 +6,7 @@ package intarget
 
 import (
 	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/intarget/aptpins"
 	"github.com/dib-builder/dib/internal/intarget/cacheurl"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
 	"github.com/dib-builder/dib/internal/intarget/copyprograms"
@@ -21,6 +22,7 @@ import (
 func Commands() map[string]command.Func {
 	commands := map[string]command.Func{}
 	for name, do := range map[string]cmdline.Func{
+		"apt-pins":                aptpins.Run,
 		"cache-url":               cacheurl.Run,
 		"copy-programs":           copyprograms.Run,
 		"early-packages":          pkginstalls.Early,

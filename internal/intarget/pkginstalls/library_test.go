@@ -198,3 +198,47 @@ func TestLibraryInstalls(t *testing.T) {
 	}
 	commandtest.Golden(t, "installs.txt", b.String())
 }
+
+// TestPosix holds that every utility of POSIX stands for something that exists:
+// names of other families, and of packages that were dropped, do not appear.
+func TestPosix(t *testing.T) {
+	entries, _, err := pkglist.Read("posix", commandtest.Sub(t, elements.FS(), "posix"), "posix", pkglist.Files...)
+	if err != nil || len(entries) != 160 {
+		t.Fatalf("%d utilities, %v", len(entries), err)
+	}
+	data, err := fs.ReadFile(elements.FS(), "posix/pkg-map")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := pkgmap.Parse("posix/pkg-map", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range targets {
+		for _, release := range target.releases {
+			table := m.Table(target.distro, release)
+			var dropped []string
+			switch target.distro {
+			case "debian", "ubuntu":
+				dropped = []string{"bsdmainutils", "exuberant-ctags", "sysvinit-utils"}
+			case "opensuse", "gentoo":
+			default:
+				dropped = []string{"ncurses-bin", "sysvinit-utils"}
+			}
+			for _, e := range entries {
+				packages, ok := table[e.Package]
+				if !ok {
+					t.Errorf("M75: %s %s: %s is taken for a package", target.distro, release, e.Package)
+				}
+				for _, p := range strings.Fields(packages) {
+					if slices.Contains(dropped, p) {
+						t.Errorf("M75: %s %s: %s is %s, which does not exist there", target.distro, release, e.Package, p)
+					}
+				}
+			}
+			if table["time"] == "" || table["cat"] == "" {
+				t.Errorf("M75: %s %s: time is %q, cat is %q", target.distro, release, table["time"], table["cat"])
+			}
+		}
+	}
+}
