@@ -149,7 +149,7 @@ func TestDependencyFiles(t *testing.T) {
 }
 
 // exclusive names elements of which a build has at most one.
-var exclusive = [][]string{{"dpkg", "fake-os", "gentoo", "yum", "zypper"}}
+var exclusive = [][]string{{"dpkg", "fake-os", "gentoo", "yum", "zypper"}, {"block-device-mbr", "block-device-gpt", "block-device-efi", "block-device-efi-4k"}}
 
 func TestHookNamesAreUnique(t *testing.T) {
 	owner := map[string]string{}

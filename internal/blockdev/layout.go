@@ -41,12 +41,19 @@ type Disk struct {
 	Table      *Table `json:"table,omitempty"`
 }
 
-// Table is an MS-DOS partition table.
+// Table is an MS-DOS or a GUID partition table.
 type Table struct {
-	Label      string       `json:"label"` // "mbr"
-	DiskID     uint32       `json:"disk_id"`
-	Partitions []Partition  `json:"partitions"`
-	Records    []BootRecord `json:"records"` // the master boot record, then the chain of extended ones
+	Label      string      `json:"label"` // "mbr" or "gpt"
+	Partitions []Partition `json:"partitions"`
+
+	// Of an MS-DOS table: the master boot record, then the chain of extended ones.
+	DiskID  uint32       `json:"disk_id,omitempty"`
+	Records []BootRecord `json:"records,omitempty"`
+
+	// Of a GUID table; the sectors that partitions may use.
+	DiskGUID    string `json:"disk_guid,omitempty"`
+	FirstUsable int64  `json:"first_usable,omitempty"`
+	LastUsable  int64  `json:"last_usable,omitempty"`
 }
 
 // Partition is a partition that can hold something; the extended partition is
@@ -57,9 +64,10 @@ type Partition struct {
 	Number   int    `json:"number"` // 1-4 primary, from 5 on logical
 	Start    int64  `json:"start"`
 	Length   int64  `json:"length"`
-	Type     uint8  `json:"type"`
+	Type     uint8  `json:"type,omitempty"`      // of an MS-DOS table
+	TypeGUID string `json:"type_guid,omitempty"` // of a GUID table
 	Boot     bool   `json:"boot,omitempty"`
-	PartUUID string `json:"partuuid"` // as Linux makes it: disk id and number in hexadecimal
+	PartUUID string `json:"partuuid"` // the partition's GUID, or what Linux makes of disk id and number
 }
 
 // BootRecord is one sector of the table.
@@ -207,6 +215,9 @@ func (a *arranger) disk(n diskNode) error {
 }
 
 func (a *arranger) table(t tableNode, d Disk) *Table {
+	if t.label == "gpt" {
+		return a.gptTable(t, d)
+	}
 	if t.align%int64(d.SectorSize) != 0 {
 		a.Errorf(t.pos, "partitioning: align %d is not a multiple of the sector size %d of %q", t.align, d.SectorSize, d.Name)
 		return nil
@@ -333,10 +344,13 @@ func (a *arranger) filesystem(n fsNode) {
 	}
 	if f.UUID == "" {
 		f.UUID = a.identity("filesystem", n.name).String()
+		if isFAT(n.fstype) {
+			f.UUID, _ = volumeID(f.UUID) // of a UUID there always is one
+		}
 	}
 	// A filesystem block must not be smaller than a sector, and mke2fs cannot
 	// ask a file for its sector size.
-	if at.sectorSize == 4096 && !slices.Contains(f.Opts, "-b") {
+	if at.sectorSize == 4096 && strings.HasPrefix(n.fstype, "ext") && !slices.Contains(f.Opts, "-b") {
 		f.Opts = append([]string{"-b", "4096"}, f.Opts...)
 	}
 	a.out.Filesystems = append(a.out.Filesystems, f)
@@ -373,7 +387,14 @@ func (a *arranger) fstabLine(f fstabNode, m mountNode) string {
 	if f.byUUID {
 		id = "UUID=" + fs.UUID
 	}
-	return fmt.Sprintf("%s %s %s %s %d %d\n", fstabEscape(id), fstabEscape(m.point), fs.Type, fstabEscape(f.options), f.freq, f.pass)
+	if fs.Type == "swap" {
+		return fmt.Sprintf("%s none swap sw 0 0\n", fstabEscape(id))
+	}
+	kind := fs.Type
+	if isFAT(kind) {
+		kind = "vfat" // the name that the kernel has for all of them
+	}
+	return fmt.Sprintf("%s %s %s %s %d %d\n", fstabEscape(id), fstabEscape(m.point), kind, fstabEscape(f.options), f.freq, f.pass)
 }
 
 // fstabEscape writes blanks as the octal escapes that fstab(5) knows.

@@ -62,19 +62,14 @@ func (c *Config) merge(p Params) {
 
 // supported reports what this program cannot lay out yet, with its place.
 func (c *Config) supported(col *finding.Collector) {
-	for _, t := range c.nodes.tables {
-		if t.label == "gpt" {
-			col.Errorf(t.pos, "partitioning: label gpt is not supported; supported is mbr")
-		}
-	}
 	for _, it := range c.nodes.lvms {
 		col.Errorf(it.pos, "lvm %q: logical volumes are not supported; put filesystems on partitions", it.Name)
 	}
 	for _, f := range c.nodes.filesystems {
 		switch f.fstype {
-		case "ext2", "ext3", "ext4", "":
+		case "ext2", "ext3", "ext4", "vfat", "fat", "swap", "":
 		default:
-			col.Errorf(f.pos, "mkfs %q: filesystem type %q is not supported; supported are ext2, ext3, ext4", f.name, f.fstype)
+			col.Errorf(f.pos, "mkfs %q: filesystem type %q is not supported; supported are ext2, ext3, ext4, vfat and swap", f.name, f.fstype)
 		}
 	}
 	if len(c.nodes.disks) > 0 && c.nodes.at("/") == nil {

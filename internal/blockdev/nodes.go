@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -41,7 +42,8 @@ type partitionNode struct {
 	name          string
 	size          size.Size
 	boot, primary bool
-	code          uint8 // type, of an MBR partition
+	code          uint8  // type, of an MBR partition
+	guid          string // type, of a GPT partition
 	pos           finding.Pos
 }
 
@@ -227,6 +229,9 @@ func (r *nodeReader) table(it Item) {
 	}
 	if n := r.size(it.Kind, it.attrs, "align"); n != 0 {
 		t.align = n
+		if label == "gpt" && n != gptAlign {
+			r.Warnf(it.pos, "partitioning: align is ignored: partitions of a GPT begin on whole MiB")
+		}
 		if n%512 != 0 {
 			r.Errorf(it.pos, "partitioning: align %d is not a multiple of 512", n)
 		}
@@ -244,7 +249,7 @@ func (r *nodeReader) partition(label string, e yamldoc.Value) partitionNode {
 	name, _ := r.text("partition", e.Pairs, "name", "")
 	what := "partition " + strconv.Quote(name)
 	r.known(what, e.Pairs, "size", "flags", "type")
-	p := partitionNode{name: name, code: 0x83, pos: e.Pos}
+	p := partitionNode{name: name, code: 0x83, guid: gptTypes["8300"], pos: e.Pos}
 	for _, f := range r.words(what, e.Pairs, "flags", false) {
 		switch {
 		case f == "boot":
@@ -265,12 +270,22 @@ func (r *nodeReader) partition(label string, e yamldoc.Value) partitionNode {
 	} else {
 		p.size = s
 	}
+	var err error
 	if code, pos := r.text(what, e.Pairs, "type", ""); code != "" && label == "mbr" {
 		n, err := strconv.ParseUint(strings.TrimPrefix(strings.ToLower(code), "0x"), 16, 8)
 		if err != nil || n == 0 {
 			r.Errorf(pos, "%s: type %q is not a partition type: want 0x01 to 0xff", what, code)
 		}
 		p.code = uint8(n)
+	} else if code != "" && label == "gpt" {
+		if p.guid, err = gptType(code); err != nil {
+			r.Errorf(pos, "%s: %v", what, err)
+		}
+	}
+	if label == "gpt" {
+		if err := checkGPTName(name); err != nil {
+			r.Errorf(e.Pos, "%s: %v", what, err)
+		}
 	}
 	return p
 }
@@ -309,7 +324,7 @@ func (r *nodeReader) filesystem(it Item) {
 		r.Errorf(it.pos, "%s: Mkfs config needs [type]", what)
 	}
 	f.label, _ = r.text(what, it.attrs, "label", it.Name)
-	if f.fstype == "vfat" || f.fstype == "fat" {
+	if isFAT(f.fstype) {
 		f.label = strings.ToUpper(f.label)
 	}
 	if limit := labelLimit(f.fstype); limit == 0 {
@@ -325,14 +340,36 @@ func (r *nodeReader) filesystem(it Item) {
 	f.opts = r.words(what, it.attrs, "opts", true)
 	var pos finding.Pos
 	f.uuid, pos = r.text(what, it.attrs, "uuid", "")
-	if f.uuid != "" && strings.HasPrefix(f.fstype, "ext") {
-		if u, err := uuid.Parse(f.uuid); err != nil {
+	if f.uuid != "" {
+		u, err := uuid.Parse(f.uuid)
+		switch {
+		case isFAT(f.fstype):
+			if f.uuid, err = volumeID(f.uuid); err != nil {
+				r.Errorf(pos, "%s: %v", what, err)
+			}
+		case f.fstype != "" && err != nil:
 			r.Errorf(pos, "%s: %q is not a UUID", what, f.uuid)
-		} else {
+		case err == nil:
 			f.uuid = u.String()
 		}
 	}
 	r.set.filesystems = append(r.set.filesystems, f)
+}
+
+func isFAT(fstype string) bool { return fstype == "vfat" || fstype == "fat" }
+
+// volumeID makes what stands for a UUID on a FAT filesystem: its first eight
+// hexadecimal digits, written as Linux shows them.
+func volumeID(text string) (string, error) {
+	digits := strings.ReplaceAll(text, "-", "")
+	if len(digits) < 8 {
+		return "", fmt.Errorf("%q is not a volume id: want eight hexadecimal digits, such as 1A2B-3C4D, or a UUID", text)
+	}
+	n, err := strconv.ParseUint(digits[:8], 16, 32)
+	if err != nil {
+		return "", fmt.Errorf("%q is not a volume id: want eight hexadecimal digits, such as 1A2B-3C4D, or a UUID", text)
+	}
+	return fmt.Sprintf("%04X-%04X", n>>16, n&0xffff), nil
 }
 
 // labelLimit is the longest label of a filesystem type in bytes; 0 unknown.

@@ -71,7 +71,7 @@ func (b *builder) prefix() (string, *blockdev.Filesystem, error) {
 	}
 	s := subjectOf(b.layout, fs)
 	if s.partition == nil {
-		return "", nil, fmt.Errorf("cannot install GRUB: %s is on filesystem %s, which is not on a partition; use a layout with label mbr", b.bootDir, fs.Node)
+		return "", nil, fmt.Errorf("cannot install GRUB: %s is on filesystem %s, which is not on a partition; use a layout with a partition table, such as block-device-mbr", b.bootDir, fs.Node)
 	}
 	return "(" + s.grubPartition() + ")" + relative(b.layout, b.bootDir), fs, nil
 }

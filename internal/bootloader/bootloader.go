@@ -104,7 +104,27 @@ func (b *builder) build(ctx context.Context) (err error) {
 		b.say("warning: DIB_BLOCK_DEVICE is empty: GRUB is configured, but no boot loader is installed")
 		return nil
 	}
-	return b.installBIOS(ctx)
+	return b.install(ctx)
+}
+
+// install installs what the machines that the image is for start from. An EFI
+// layout with a BIOS boot partition serves both kinds.
+func (b *builder) install(ctx context.Context) error {
+	disk := b.layout.RootDisk()
+	gpt := disk != nil && disk.Table != nil && disk.Table.Label == "gpt"
+	bios := b.settings.x86() && (!gpt || disk.BIOSBootPartition() != nil && disk.SectorSize == 512)
+	if b.settings.BlockDevice != "efi" {
+		if !bios {
+			return errors.New("cannot install GRUB for BIOS: that needs a GUID partition table with a BIOS boot partition (type EF02, 1MiB or more) and sectors of 512 bytes")
+		}
+		return b.installBIOS(ctx)
+	}
+	if bios && gpt { // BD-74: without such a partition the image is for EFI alone
+		if err := b.installBIOS(ctx); err != nil {
+			return err
+		}
+	}
+	return b.installEFI(ctx)
 }
 
 // findTools finds GRUB's programs, which some distributions call grub2-*.
@@ -173,7 +193,7 @@ func (b *builder) configure(ctx context.Context) error {
 	if err := b.bootEntries(ctx); err != nil {
 		return err
 	}
-	return b.finishConfig(cfg, grubenv)
+	return b.finishConfig(cfg)
 }
 
 func writeDefaults(text string) error {
@@ -196,29 +216,15 @@ func (b *builder) fips(ctx context.Context) bool {
 	return errors.As(b.run(ctx, fipsSetup, "--is-enabled"), &failed) && failed.Exit == 1
 }
 
-// finishConfig makes the configuration fit the firmware that will read it, and
-// copies it to where a distribution's own EFI loader looks for it.
-func (b *builder) finishConfig(cfg, grubenv string) error {
+// finishConfig makes the configuration fit every firmware.
+func (b *builder) finishConfig(cfg string) error {
 	text, err := os.ReadFile(cfg)
 	if err != nil {
 		return fmt.Errorf("cannot read GRUB's configuration: %w", err)
 	}
-	if fixed := biosConfig(string(text)); fixed != string(text) {
+	if fixed := plainConfig(string(text)); fixed != string(text) {
 		if err := os.WriteFile(cfg, []byte(fixed), 0o644); err != nil {
 			return fmt.Errorf("cannot write GRUB's configuration: %w", err)
-		}
-	}
-	if b.settings.EFIDir == "" {
-		return nil
-	}
-	dir := filepath.Join("/boot/efi", b.settings.EFIDir)
-	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return nil
-	}
-	for _, name := range []string{cfg, grubenv} {
-		err := copyFile(name, filepath.Join(dir, filepath.Base(name)))
-		if err != nil && !(name == grubenv && errors.Is(err, os.ErrNotExist)) {
-			return fmt.Errorf("cannot copy GRUB's configuration to %s: %w", dir, err)
 		}
 	}
 	return nil

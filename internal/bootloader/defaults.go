@@ -132,14 +132,15 @@ func dropArguments(right string) string {
 }
 
 var (
-	efiLoad   = regexp.MustCompile(`(?m)^([ \t]*)(linux|initrd)efi([ \t]+/)`)
-	bootPath  = regexp.MustCompile(`([ \t])/boot/(vmlinuz|initramfs)`)
-	plainPath = regexp.MustCompile(`([ \t])/(vmlinuz|initramfs)`)
+	firmwareLoad = regexp.MustCompile(`(?m)^([ \t]*)(linux|initrd)(?:efi|16)([ \t]+/)`)
+	bootPath     = regexp.MustCompile(`([ \t])/boot/(vmlinuz|initramfs)`)
+	plainPath    = regexp.MustCompile(`([ \t])/(vmlinuz|initramfs)`)
 )
 
-// biosConfig turns commands that only GRUB for EFI has into those that GRUB
-// for BIOS has: what boots the image decides, not what built it.
-func biosConfig(cfg string) string { return efiLoad.ReplaceAllString(cfg, "${1}${2}${3}") }
+// plainConfig turns the commands that load a kernel on one kind of firmware
+// only into those that work on all: what boots the image decides, not what
+// built it (BD-64).
+func plainConfig(cfg string) string { return firmwareLoad.ReplaceAllString(cfg, "${1}${2}${3}") }
 
 // bootEntry corrects the paths of kernel and initramfs in a boot loader
 // specification entry: they count from the root of the filesystem they are on.

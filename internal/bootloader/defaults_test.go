@@ -72,10 +72,10 @@ func FuzzEditDefaults(f *testing.F) {
 	})
 }
 
-func TestBIOSConfig(t *testing.T) {
-	in := "\tlinuxefi /boot/vmlinuz\n\tinitrdefi\t/boot/initrd\n# linuxefi\n\tlinux /boot/v\n"
-	want := "\tlinux /boot/vmlinuz\n\tinitrd\t/boot/initrd\n# linuxefi\n\tlinux /boot/v\n"
-	if diff := cmp.Diff(want, biosConfig(in)); diff != "" {
+func TestPlainConfig(t *testing.T) {
+	in := "\tlinuxefi /boot/vmlinuz\n\tinitrdefi\t/boot/initrd\n# linuxefi\n\tlinux /boot/v\nlinux16 /boot/w\n"
+	want := "\tlinux /boot/vmlinuz\n\tinitrd\t/boot/initrd\n# linuxefi\n\tlinux /boot/v\nlinux /boot/w\n"
+	if diff := cmp.Diff(want, plainConfig(in)); diff != "" {
 		t.Errorf("configuration differs (-want +got):\n%s", diff)
 	}
 }

@@ -197,7 +197,15 @@ func (s subject) grubPartition() string {
 	if s.partition == nil {
 		return ""
 	}
-	return fmt.Sprintf(",msdos%d", s.partition.Number)
+	return fmt.Sprintf(",%s%d", s.partmap(), s.partition.Number)
+}
+
+// partmap is GRUB's name for the kind of partition table.
+func (s subject) partmap() string {
+	if s.disk.Table.Label == "gpt" {
+		return "gpt"
+	}
+	return "msdos"
 }
 
 // answer gives what grub-probe prints for a target. The drive is always the
@@ -218,9 +226,14 @@ func (s subject) answer(target string) (string, error) {
 		if s.partition == nil {
 			return "", nil
 		}
-		return "msdos", nil
-	case "msdos_parttype":
+		return s.partmap(), nil
+	case "gpt_parttype":
 		if s.partition == nil {
+			return "", nil
+		}
+		return s.partition.TypeGUID, nil
+	case "msdos_parttype":
+		if s.partition == nil || s.partmap() != "msdos" {
 			return "", nil
 		}
 		return fmt.Sprintf("%x", s.partition.Type), nil
@@ -235,7 +248,7 @@ func (s subject) answer(target string) (string, error) {
 		return "hd0" + part, nil
 	case "baremetal_hints":
 		return "ahci0" + part, nil
-	case "abstraction", "cryptodisk_uuid", "gpt_parttype", "arc_hints", "ieee1275_hints":
+	case "abstraction", "cryptodisk_uuid", "arc_hints", "ieee1275_hints":
 		return "", nil
 	case "zero_check":
 		return "false", nil
@@ -259,7 +272,7 @@ func grubModule(fstype string) string {
 	switch fstype {
 	case "ext2", "ext3", "ext4":
 		return "ext2"
-	case "vfat":
+	case "vfat", "fat":
 		return "fat"
 	}
 	return fstype

@@ -152,3 +152,40 @@ func TestCreateEnv(t *testing.T) {
 		t.Errorf("block has %d bytes, %v", len(text), err)
 	}
 }
+
+const efiConfig = `
+- local_loop: {name: image0}
+- partitioning:
+    base: image0
+    label: gpt
+    partitions:
+      - {name: ESP, type: EF00, size: 40MiB, mkfs: {type: vfat, mount: {mount_point: /boot/efi}}}
+      - {name: root, size: 100%, mkfs: {name: mkfs_root, mount: {mount_point: /}}}
+`
+
+func TestProbeGPT(t *testing.T) {
+	l := layout(t, efiConfig, 512)
+	file := layoutFile(t, l)
+	for _, test := range []struct{ args, want string }{
+		{"--target=partmap /", "gpt\n"},
+		{"--target=gpt_parttype /boot/efi", blockdev.TypeESP + "\n"},
+		{"--target=msdos_parttype /", "\n"},
+		{"--target=fs /boot/efi/EFI", "fat\n"},
+		{"--target=fs_uuid /boot/efi", l.Filesystem("mkfs_ESP").UUID + "\n"},
+		{"--target=efi_hints /", "hd0,gpt2\n"},
+		{"--target=partuuid /", l.Disks[0].Table.Partitions[1].PartUUID + "\n"},
+	} {
+		if out, errs, status := call(probe, file, test.args); out != test.want || status != 0 {
+			t.Errorf("%s: %q (%d, %s); want %q", test.args, out, status, errs, test.want)
+		}
+	}
+}
+
+func TestEFIStub(t *testing.T) {
+	l := layout(t, efiConfig, 512)
+	got := efiStub(l.Filesystem("mkfs_root"), "/boot/grub")
+	want := "search --no-floppy --fs-uuid --set=root " + l.Filesystem("mkfs_root").UUID + "\nset prefix=($root)/boot/grub\nexport prefix\nconfigfile $prefix/grub.cfg\n"
+	if got != want {
+		t.Errorf("got %q; want %q", got, want)
+	}
+}

@@ -12,7 +12,7 @@ import (
 // settings is what the environment of the hook asks for.
 type settings struct {
 	Arch        string // as Debian names it
-	BlockDevice string // "mbr", or empty for no boot loader
+	BlockDevice string // "mbr", "gpt" or "efi"; empty for no boot loader
 	RootLabel   string
 	BootLabel   string // empty without a /boot filesystem
 	EFIDir      string // below /boot/efi; empty for none
@@ -78,23 +78,29 @@ func readSettings(getenv func(string) string, environ []string) (settings, error
 func (s settings) check() error {
 	switch s.BlockDevice {
 	case "":
-		return nil
-	case "gpt", "efi":
-		return fmt.Errorf("cannot install a boot loader: DIB_BLOCK_DEVICE=%s is not supported; supported is mbr", s.BlockDevice)
-	case "mbr":
+	case "mbr", "gpt":
+		if !s.x86() {
+			return fmt.Errorf("cannot install a boot loader: DIB_BLOCK_DEVICE=%s is for x86, and the architecture is %q", s.BlockDevice, s.Arch)
+		}
+	case "efi":
+		if _, ok := efiPlatforms[s.Arch]; !ok {
+			return fmt.Errorf("cannot install a boot loader: DIB_BLOCK_DEVICE=efi is not supported for the architecture %q", s.Arch)
+		}
 	default:
-		return fmt.Errorf("cannot install a boot loader: DIB_BLOCK_DEVICE=%s is unknown; supported is mbr", s.BlockDevice)
-	}
-	if s.Arch != "amd64" && s.Arch != "i386" {
-		return fmt.Errorf("cannot install a boot loader: DIB_BLOCK_DEVICE=mbr is for x86, and the architecture is %q", s.Arch)
+		return fmt.Errorf("cannot install a boot loader: DIB_BLOCK_DEVICE=%s is unknown; want mbr, gpt or efi", s.BlockDevice)
 	}
 	return nil
 }
 
+func (s settings) x86() bool { return s.Arch == "amd64" || s.Arch == "i386" }
+
 // packages are the virtual names that the element's package map resolves.
 func (s settings) packages() []string {
-	if s.BlockDevice == "mbr" {
+	switch s.BlockDevice {
+	case "mbr", "gpt":
 		return []string{"grub-pc"}
+	case "efi":
+		return []string{"grub-efi", "grub-efi-" + s.Arch}
 	}
 	return []string{"grub-pc", "grub-efi", "grub-efi-" + s.Arch}
 }

@@ -80,8 +80,8 @@ func TestSettingsRefused(t *testing.T) {
 		want string
 	}{
 		{map[string]string{"DIB_EXTLINUX": "1"}, "no longer supported"},
-		{map[string]string{"DIB_BLOCK_DEVICE": "efi"}, "DIB_BLOCK_DEVICE=efi is not supported; supported is mbr"},
-		{map[string]string{"DIB_BLOCK_DEVICE": "gpt"}, "DIB_BLOCK_DEVICE=gpt is not supported"},
+		{map[string]string{"DIB_BLOCK_DEVICE": "efi", "ARCH": "s390x"}, `DIB_BLOCK_DEVICE=efi is not supported for the architecture "s390x"`},
+		{map[string]string{"DIB_BLOCK_DEVICE": "gpt", "ARCH": "arm64"}, "DIB_BLOCK_DEVICE=gpt is for x86"},
 		{map[string]string{"DIB_BLOCK_DEVICE": "/usr/bin/dib-block-device"}, "is unknown"},
 		{map[string]string{"DIB_BLOCK_DEVICE": "mbr", "ARCH": "ppc64el"}, `the architecture is "ppc64el"`},
 		{map[string]string{"DIB_BLOCK_DEVICE": "mbr", "ARCH": "aarch64"}, `the architecture is "arm64"`},
@@ -90,11 +90,18 @@ func TestSettingsRefused(t *testing.T) {
 			t.Errorf("%v: got %v; want %q", test.env, err, test.want)
 		}
 	}
-	s, err := read(map[string]string{"ARCH": "x86_64"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]string{"grub-pc", "grub-efi", "grub-efi-amd64"}, s.packages()); diff != "" {
-		t.Errorf("packages differ (-want +got):\n%s", diff)
+}
+
+func TestPackages(t *testing.T) {
+	for kind, want := range map[string][]string{
+		"": {"grub-pc", "grub-efi", "grub-efi-amd64"}, "mbr": {"grub-pc"}, "gpt": {"grub-pc"}, "efi": {"grub-efi", "grub-efi-amd64"},
+	} {
+		s, err := read(map[string]string{"ARCH": "x86_64", "DIB_BLOCK_DEVICE": kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, s.packages()); diff != "" {
+			t.Errorf("packages of %q differ (-want +got):\n%s", kind, diff)
+		}
 	}
 }

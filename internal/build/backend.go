@@ -72,8 +72,8 @@ func (l *loopBackend) keep() []string {
 	return l.disks.Points()
 }
 
-func (l *loopBackend) finish(context.Context, disk.Options) ([]disk.Image, error) {
-	return l.disks.Finish(unmountRetrying)
+func (l *loopBackend) finish(ctx context.Context, _ disk.Options) ([]disk.Image, error) {
+	return l.disks.Finish(ctx, unmountRetrying)
 }
 
 // exportDevices tells the last hooks the names of block devices (spec/01

@@ -213,6 +213,9 @@ func layoutVariables(config *blockdev.Config) (plan.Env, error) {
 			return nil, err
 		}
 	}
+	// BD-37: swap has no mount point, whatever is written there.
+	points := slices.DeleteFunc(strings.Split(env["DIB_MOUNTPOINTS"], "|"), func(p string) bool { return p == "none" })
+	env["DIB_MOUNTPOINTS"] = strings.Join(points, "|")
 	return env, nil
 }
 

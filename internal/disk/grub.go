@@ -53,18 +53,21 @@ func grubImages(tree string) (boot, core []byte, ok bool, err error) {
 	return nil, nil, false, nil
 }
 
-// embedGRUB writes GRUB into the master boot record and the gap between it and
-// the first partition.
+// embedGRUB writes GRUB into the boot sector and the place for its core image.
 func embedGRUB(f readerWriterAt, d *blockdev.Disk, boot, core []byte) error {
 	var mbr [recordSize]byte
 	if _, err := f.ReadAt(mbr[:], 0); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("cannot read the boot sector: %w", err)
 	}
-	sector, code, err := grubSectors(d, mbr, boot, core)
+	place, err := grubRoom(d)
 	if err != nil {
 		return fmt.Errorf("cannot embed GRUB in disk %q: %w", d.Name, err)
 	}
-	if _, err := f.WriteAt(code, recordSize); err != nil {
+	sector, code, err := grubSectors(place, mbr, boot, core)
+	if err != nil {
+		return fmt.Errorf("cannot embed GRUB in disk %q: %w", d.Name, err)
+	}
+	if _, err := f.WriteAt(code, place.start*recordSize); err != nil {
 		return fmt.Errorf("cannot write GRUB's core image: %w", err)
 	}
 	if _, err := f.WriteAt(sector[:], 0); err != nil {
@@ -73,18 +76,27 @@ func embedGRUB(f readerWriterAt, d *blockdev.Disk, boot, core []byte) error {
 	return nil
 }
 
-// grubSectors computes the boot sector and the core image, which is padded to
-// whole sectors and belongs at sector 1.
-func grubSectors(d *blockdev.Disk, mbr [recordSize]byte, boot, core []byte) (sector [recordSize]byte, code []byte, err error) {
+// room is where GRUB's core image goes; start and sectors count sectors of 512
+// bytes.
+type room struct {
+	start, sectors int64
+	what           string // for messages
+}
+
+// grubRoom finds the place for the core image: the gap before the first
+// partition of an MS-DOS table, the BIOS boot partition of a GUID table.
+func grubRoom(d *blockdev.Disk) (room, error) {
 	switch {
 	case d.Table == nil:
-		return sector, nil, errors.New("it has no partition table, hence no room for the core image")
+		return room{}, errors.New("it has no partition table, hence no room for the core image")
 	case d.SectorSize != recordSize:
-		return sector, nil, fmt.Errorf("BIOS boot needs sectors of %d bytes, not %d", recordSize, d.SectorSize)
-	case len(boot) != recordSize:
-		return sector, nil, fmt.Errorf("boot.img has %d bytes, not %d", len(boot), recordSize)
-	case len(core) <= recordSize:
-		return sector, nil, fmt.Errorf("core.img has only %d bytes", len(core))
+		return room{}, fmt.Errorf("BIOS boot needs sectors of %d bytes, not %d", recordSize, d.SectorSize)
+	case d.Table.Label == "gpt":
+		p := d.BIOSBootPartition()
+		if p == nil {
+			return room{}, errors.New("its GUID partition table has no BIOS boot partition (type EF02)")
+		}
+		return room{p.Start, p.Length, fmt.Sprintf("are in the BIOS boot partition %q: make it larger", p.Name)}, nil
 	}
 	first := d.Size / recordSize
 	for _, e := range d.Table.Records[0].Entries {
@@ -92,9 +104,21 @@ func grubSectors(d *blockdev.Disk, mbr [recordSize]byte, boot, core []byte) (sec
 			first = min(first, e.LBA)
 		}
 	}
+	return room{1, first - 1, "lie before the first partition: use a larger align"}, nil
+}
+
+// grubSectors computes the boot sector and the core image, which is padded to
+// whole sectors.
+func grubSectors(at room, mbr [recordSize]byte, boot, core []byte) (sector [recordSize]byte, code []byte, err error) {
+	switch {
+	case len(boot) != recordSize:
+		return sector, nil, fmt.Errorf("boot.img has %d bytes, not %d", len(boot), recordSize)
+	case len(core) <= recordSize:
+		return sector, nil, fmt.Errorf("core.img has only %d bytes", len(core))
+	}
 	sectors := int64(len(core)+recordSize-1) / recordSize
-	if sectors > first-1 {
-		return sector, nil, fmt.Errorf("core.img needs %d sectors, but only %d lie before the first partition: use a larger align", sectors, first-1)
+	if sectors > at.sectors {
+		return sector, nil, fmt.Errorf("core.img needs %d sectors, but only %d %s", sectors, at.sectors, at.what)
 	}
 	if sectors-1 > 0xffff {
 		return sector, nil, fmt.Errorf("core.img has %d sectors: too many", sectors)
@@ -103,14 +127,14 @@ func grubSectors(d *blockdev.Disk, mbr [recordSize]byte, boot, core []byte) (sec
 	copy(sector[:], boot[:grubCodeEnd])
 	copy(sector[grubBPBStart:grubBPBEnd], mbr[grubBPBStart:grubBPBEnd])
 	copy(sector[grubCodeEnd:], mbr[grubCodeEnd:])
-	binary.LittleEndian.PutUint64(sector[grubKernelSector:], 1)
+	binary.LittleEndian.PutUint64(sector[grubKernelSector:], uint64(at.start))
 	sector[grubBootDrive] = 0xff
 	// Two no-ops: some firmware passes a drive number that the check rejects.
 	sector[grubDriveCheck], sector[grubDriveCheck+1] = 0x90, 0x90
 
 	code = make([]byte, sectors*recordSize)
 	copy(code, core)
-	binary.LittleEndian.PutUint64(code[grubBlockList:], 2)
+	binary.LittleEndian.PutUint64(code[grubBlockList:], uint64(at.start+1))
 	binary.LittleEndian.PutUint16(code[grubBlockList+8:], uint16(sectors-1))
 	binary.LittleEndian.PutUint16(code[grubBlockList+10:], grubSegment)
 	return sector, code, nil

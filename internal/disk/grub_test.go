@@ -12,9 +12,13 @@ import (
 func TestGrubSectors(t *testing.T) {
 	d := layout(t, 64, "", tables["whole"]...).Disks[0]
 	mbr := EncodeMBR(d.Table)[0].Data
+	at, err := grubRoom(&d)
+	if err != nil {
+		t.Fatal(err)
+	}
 	boot := bytes.Repeat([]byte{0xb0}, 512)
 	core := bytes.Repeat([]byte{0xc0}, 1300)
-	sector, code, err := grubSectors(&d, mbr, boot, core)
+	sector, code, err := grubSectors(at, mbr, boot, core)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +60,10 @@ func TestGrubSectorsErrors(t *testing.T) {
 		{"core", whole, 512, 512, "only 512 bytes"},
 		{"gap", whole, 512, 2048 * 512, "needs 2048 sectors, but only 2047 lie before"},
 	} {
-		_, _, err := grubSectors(&test.disk, [512]byte{}, make([]byte, test.boot), make([]byte, test.core))
+		at, err := grubRoom(&test.disk)
+		if err == nil {
+			_, _, err = grubSectors(at, [512]byte{}, make([]byte, test.boot), make([]byte, test.core))
+		}
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v; want %q", test.name, err, test.want)
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,9 @@ type Mounted struct {
 	images  []Image
 	devices []*loop.Device // one a disk, in the order of the layout
 	mounts  []string       // mount points below at, in the order of mounting
+	// later are filesystems that this kernel cannot mount: until the end their
+	// files lie in the directory of the mount point.
+	later []blockdev.Mount
 }
 
 // Mount makes the disks of the layout and mounts their filesystems below the
@@ -87,7 +91,9 @@ func (m *Mounted) makeDisk(ctx context.Context, from, d *blockdev.Disk) error {
 	}
 	for _, fs := range m.Layout.Filesystems {
 		if fs.Disk == d.Name && err == nil {
-			err = m.w.step("filesystem "+fs.Node, func() error { return m.w.tools.makeExt(ctx, img.Path, fs, "", [2]int{}) })
+			err = m.w.step("filesystem "+fs.Node, func() error {
+				return m.w.fill(ctx, f, img.Path, editPlan{fs: fs}, "", rootAttrs{mode: 0o755, mtime: m.w.epoch})
+			})
 		}
 	}
 	if cerr := f.Close(); err == nil && cerr != nil {
@@ -143,12 +149,20 @@ func (m *Mounted) mountAll() error {
 		if err := m.mountPoint(mnt.Point, target); err != nil {
 			return fmt.Errorf("cannot make mount point %s: %w", mnt.Point, err)
 		}
+		if isFAT(fs.Type) && !kernelKnows("vfat") {
+			m.later = append(m.later, mnt)
+			continue
+		}
+		kind := fs.Type
+		if isFAT(kind) {
+			kind = "vfat"
+		}
 		// Inode tables are known to be zero, nobody need write them.
 		data := ""
 		if fs.Type == "ext4" {
 			data = "noinit_itable"
 		}
-		if err := unix.Mount(fs.Device, target, fs.Type, 0, data); err != nil {
+		if err := unix.Mount(fs.Device, target, kind, 0, data); err != nil {
 			return fmt.Errorf("cannot mount filesystem %s (%s) from %s: %w; does this kernel know the type?", fs.Node, fs.Type, fs.Device, err)
 		}
 		m.mounts = append(m.mounts, target)
@@ -182,7 +196,7 @@ func (m *Mounted) Points() []string { return slices.Clone(m.mounts) }
 
 // Finish writes everything to the images and gives the devices back. unmount
 // unmounts one mount point, with all the patience it takes.
-func (m *Mounted) Finish(unmount func(path string) error) (images []Image, err error) {
+func (m *Mounted) Finish(ctx context.Context, unmount func(path string) error) (images []Image, err error) {
 	defer func() {
 		if err != nil {
 			images, err = nil, errors.Join(err, m.abort())
@@ -191,6 +205,11 @@ func (m *Mounted) Finish(unmount func(path string) error) (images []Image, err e
 	boot, core, grub, err := grubImages(m.at)
 	if err != nil {
 		return nil, err
+	}
+	for _, mnt := range slices.Backward(m.later) {
+		if err := m.fillLater(ctx, mnt); err != nil {
+			return nil, err
+		}
 	}
 	attrs := map[string]rootAttrs{}
 	for _, mnt := range m.Layout.Mounts {
@@ -219,6 +238,48 @@ func (m *Mounted) Finish(unmount func(path string) error) (images []Image, err e
 	return m.images, nil
 }
 
+// fillLater moves what lies at a mount point into the filesystem that belongs
+// there. The loop device reads and writes the same pages of the image, and
+// nothing has its partition open.
+func (m *Mounted) fillLater(ctx context.Context, mnt blockdev.Mount) (err error) {
+	fs := *m.Layout.Filesystem(mnt.Filesystem)
+	img := m.images[slices.IndexFunc(m.images, func(i Image) bool { return i.Disk == fs.Disk })]
+	f, err := os.OpenFile(img.Path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("cannot fill filesystem %s: %w", fs.Node, err)
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("cannot fill filesystem %s: %w", fs.Node, cerr)
+		}
+	}()
+	dir := filepath.Join(m.at, mnt.Point)
+	if err := m.w.writeFAT(ctx, f, editPlan{fs: fs, point: mnt.Point}, dir); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot empty mount point %s: %w", mnt.Point, err)
+	}
+	return nil
+}
+
+func isFAT(fstype string) bool { return fstype == "vfat" || fstype == "fat" }
+
+// kernelKnows says whether the running kernel can mount a type of filesystem,
+// now or after loading a module.
+func kernelKnows(fstype string) bool {
+	fd, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return !errors.Is(err, unix.ENODEV)
+	}
+	unix.Close(fd)
+	return true
+}
+
 // finishImage does to an image what Write does after filling it.
 func (m *Mounted) finishImage(img Image, d *blockdev.Disk, attrs map[string]rootAttrs, boot, core []byte, grub bool) (err error) {
 	f, err := os.OpenFile(img.Path, os.O_RDWR, 0)
@@ -231,7 +292,7 @@ func (m *Mounted) finishImage(img Image, d *blockdev.Disk, attrs map[string]root
 		}
 	}()
 	for _, fs := range m.Layout.Filesystems {
-		if fs.Disk != d.Name {
+		if fs.Disk != d.Name || !strings.HasPrefix(fs.Type, "ext") {
 			continue
 		}
 		root, ok := attrs[fs.Node]
@@ -242,7 +303,7 @@ func (m *Mounted) finishImage(img Image, d *blockdev.Disk, attrs map[string]root
 			return fmt.Errorf("cannot finish filesystem %s: %w", fs.Node, err)
 		}
 	}
-	if !grub || !img.Root || d.Table == nil {
+	if !grub || !img.Root || d.Table == nil || d.Table.Label == "gpt" && d.BIOSBootPartition() == nil {
 		return nil
 	}
 	// A hook may have installed a boot loader on the device.

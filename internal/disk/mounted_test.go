@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -38,6 +39,7 @@ func TestMountedIsLikeWritten(t *testing.T) {
 	for _, c := range []struct{ name, config string }{
 		{"plain", blockdev.Fallback},
 		{"partitions", nestedConfig},
+		{"EFI", efiConfig},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tree := makeTree(t)
@@ -66,7 +68,7 @@ func TestMountedIsLikeWritten(t *testing.T) {
 			if !strings.HasPrefix(m.Layout.Disks[0].Device, "/dev/loop") || strings.HasPrefix(l.Disks[0].Device, "/dev/loop") {
 				t.Errorf("devices %q and %q", m.Layout.Disks[0].Device, l.Disks[0].Device)
 			}
-			images, err := m.Finish(func(path string) error { return unix.Unmount(path, 0) })
+			images, err := m.Finish(context.Background(), func(path string) error { return unix.Unmount(path, 0) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,6 +94,18 @@ const nestedConfig = `
 - {mkfs: {base: srv, name: mkfs_srv, type: ext3, label: srv, mount: {mount_point: /var/srv/data, fstab: {options: defaults}}}}
 `
 
+const efiConfig = `
+- local_loop: {name: image0}
+- partitioning:
+    base: image0
+    label: gpt
+    partitions:
+      - {name: ESP, type: EF00, size: 40MiB, mkfs: {type: vfat, mount: {mount_point: /boot/efi, fstab: {options: defaults}}}}
+      - {name: sw, type: 8200, size: 8MiB, mkfs: {type: swap, mount: {mount_point: none, fstab: {}}}}
+      - {name: root, size: 100%}
+- {mkfs: {base: root, name: mkfs_root, type: ext4, mount: {mount_point: /, fstab: {options: defaults, fsck-passno: 1}}}}
+`
+
 // special puts everything into a tree that is easily lost on the way.
 func special(t *testing.T, tree string) {
 	t.Helper()
@@ -102,6 +116,8 @@ func special(t *testing.T, tree string) {
 		}
 	}
 	p := func(name string) string { return filepath.Join(tree, name) }
+	must(os.MkdirAll(p("boot/efi/EFI/BOOT"), 0o755))
+	must(os.WriteFile(p("boot/efi/EFI/BOOT/BOOTX64.EFI"), []byte("loader"), 0o644))
 	must(os.MkdirAll(p("var/lib/x"), 0o700))
 	must(os.WriteFile(p(".autorelabel"), []byte("D50\n"), 0o600))
 	must(os.WriteFile(p("var/lib/x/suid"), []byte("x"), 0o755))
@@ -173,6 +189,13 @@ func compareImages(t *testing.T, l *blockdev.Layout, a, b string) {
 		t.Error("the partition tables differ")
 	}
 	for _, fs := range l.Filesystems {
+		if !strings.HasPrefix(fs.Type, "ext") {
+			if !bytes.Equal(region(t, a, fs), region(t, b, fs)) {
+				t.Errorf("filesystem %s differs", fs.Node)
+			}
+			continue
+		}
+		check(t, a, &fs)
 		check(t, b, &fs)
 		var trees [2]imagetree.Tree
 		var supers [2]string
@@ -187,6 +210,21 @@ func compareImages(t *testing.T, l *blockdev.Layout, a, b string) {
 			t.Errorf("filesystem %s: %s", fs.Node, d)
 		}
 	}
+}
+
+// region reads what lies at the place of a filesystem.
+func region(t *testing.T, image string, fs blockdev.Filesystem) []byte {
+	t.Helper()
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, fs.Length)
+	if _, err := f.ReadAt(b, fs.Offset); err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func readFilesystem(t *testing.T, image string, fs blockdev.Filesystem) imagetree.Tree {

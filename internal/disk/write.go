@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -98,10 +100,17 @@ func newWriter(ctx context.Context, o Options) (*writer, error) {
 	if w.Tree, err = filepath.Abs(o.Tree); err != nil {
 		return nil, fmt.Errorf("cannot write disks: %w", err)
 	}
-	if w.tools, err = findTools(ctx, w.Tree, o.Env, o.Log); err != nil {
-		return nil, err
+	if needsMke2fs(o.Layout) {
+		if w.tools, err = findTools(ctx, w.Tree, o.Env, o.Log); err != nil {
+			return nil, err
+		}
 	}
 	return w, nil
+}
+
+// needsMke2fs says whether a filesystem of the layout is made by mke2fs.
+func needsMke2fs(l *blockdev.Layout) bool {
+	return slices.ContainsFunc(l.Filesystems, func(fs blockdev.Filesystem) bool { return strings.HasPrefix(fs.Type, "ext") })
 }
 
 func lookup(env []string, name string) string {
@@ -157,15 +166,7 @@ func (w *writer) start(f *os.File, img Image, d *blockdev.Disk) error {
 	if err := f.Truncate(d.Size); err != nil {
 		return fmt.Errorf("cannot size disk image %s to %d bytes: %w", img.Path, d.Size, err)
 	}
-	if d.Table == nil {
-		return nil
-	}
-	for _, s := range EncodeMBR(d.Table) {
-		if _, err := f.WriteAt(s.Data[:], s.LBA*int64(d.SectorSize)); err != nil {
-			return fmt.Errorf("cannot write partition table: %w", err)
-		}
-	}
-	return nil
+	return writeTable(f, d)
 }
 
 func (w *writer) disk(ctx context.Context, f *os.File, img Image, d *blockdev.Disk) error {
@@ -178,7 +179,7 @@ func (w *writer) disk(ctx context.Context, f *os.File, img Image, d *blockdev.Di
 			return err
 		}
 	}
-	if !img.Root || d.Table == nil {
+	if !img.Root || d.Table == nil || d.Table.Label == "gpt" && d.BIOSBootPartition() == nil {
 		return nil
 	}
 	boot, core, ok, err := grubImages(w.Tree)
@@ -186,6 +187,30 @@ func (w *writer) disk(ctx context.Context, f *os.File, img Image, d *blockdev.Di
 		return err
 	}
 	return w.step("boot loader", func() error { return embedGRUB(f, d, boot, core) })
+}
+
+// writeTable writes the partition table of a disk, if it has one.
+func writeTable(f io.WriterAt, d *blockdev.Disk) error {
+	var pieces []piece
+	switch {
+	case d.Table == nil:
+		return nil
+	case d.Table.Label == "gpt":
+		var err error
+		if pieces, err = encodeGPT(d); err != nil {
+			return err
+		}
+	default:
+		for _, s := range EncodeMBR(d.Table) {
+			pieces = append(pieces, piece{s.LBA * int64(d.SectorSize), s.Data[:]})
+		}
+	}
+	for _, p := range pieces {
+		if _, err := f.WriteAt(p.data, p.offset); err != nil {
+			return fmt.Errorf("cannot write the partition table of disk %q: %w", d.Name, err)
+		}
+	}
+	return nil
 }
 
 // filesystem makes one filesystem with the part of the tree that belongs to it.
@@ -222,6 +247,12 @@ func (w *writer) filesystem(ctx context.Context, f *os.File, image string, fs bl
 }
 
 func (w *writer) fill(ctx context.Context, f *os.File, image string, plan editPlan, dir string, attrs rootAttrs) error {
+	switch plan.fs.Type {
+	case "vfat", "fat":
+		return w.writeFAT(ctx, f, plan, dir)
+	case "swap":
+		return writeSwap(f, plan.fs)
+	}
 	if err := w.tools.makeExt(ctx, image, plan.fs, dir, [2]int{int(attrs.uid), int(attrs.gid)}); err != nil {
 		return err
 	}

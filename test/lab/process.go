@@ -302,17 +302,8 @@ func hide(paths []string) error {
 	if len(paths) == 0 {
 		return nil
 	}
-	empty, err := os.CreateTemp("", "dib-lab-hidden-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(empty.Name())
-	defer empty.Close()
-	if err := empty.Chmod(0); err != nil {
-		return err
-	}
 	for _, path := range paths {
-		if err := unix.Mount(empty.Name(), path, "", unix.MS_BIND, ""); err != nil {
+		if err := unix.Mount(os.DevNull, path, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("cannot hide %s: %w", path, err)
 		}
 	}
