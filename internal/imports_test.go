@@ -91,6 +91,7 @@ var onlyImports = map[string][]string{
 	},
 	// Formats know bytes: the standard library, codecs, and the shape of their kind.
 	"internal/deb":             {"github.com/klauspost/compress/...", "github.com/therootcompany/xz"},
+	"internal/disk/ext":        {"github.com/google/uuid", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 	"internal/disk/fat":        {},
 	"internal/image":           {"golang.org/x/sys/..."},
 	"internal/image/raw":       {"internal/image", "golang.org/x/sys/..."},

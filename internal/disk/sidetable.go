@@ -35,15 +35,21 @@ type Node struct {
 // quote writes a word for debugfs: in double quotes, quotes doubled.
 func quote(word string) string { return `"` + strings.ReplaceAll(word, `"`, `""`) + `"` }
 
-// clean gives an entry's path inside its filesystem, absolute. Command files
-// of debugfs have one command a line, so a line break cannot be passed.
-func (e SideEntry) clean(point string) (string, error) {
+// inside gives an entry's path inside its filesystem, absolute.
+func (e SideEntry) inside(point string) string {
 	p := path.Clean("/" + e.Path)
-	if strings.ContainsAny(p, "\n\x00") {
-		return "", fmt.Errorf("cannot record %q in the filesystem: line breaks in such names are not supported", e.Path)
-	}
 	if point != "/" {
 		p = path.Clean("/" + strings.TrimPrefix(p, point))
+	}
+	return p
+}
+
+// clean is inside for debugfs, whose command files have one command a line, so
+// that a line break cannot be passed.
+func (e SideEntry) clean(point string) (string, error) {
+	p := e.inside(point)
+	if strings.ContainsAny(p, "\n\x00") {
+		return "", fmt.Errorf("cannot record %q in the filesystem: line breaks in such names are not supported by mke2fs's way", e.Path)
 	}
 	return p, nil
 }

@@ -108,9 +108,9 @@ func newWriter(ctx context.Context, o Options) (*writer, error) {
 	return w, nil
 }
 
-// needsMke2fs says whether a filesystem of the layout is made by mke2fs.
+// needsMke2fs says whether a filesystem of the layout is beyond our own writer.
 func needsMke2fs(l *blockdev.Layout) bool {
-	return slices.ContainsFunc(l.Filesystems, func(fs blockdev.Filesystem) bool { return strings.HasPrefix(fs.Type, "ext") })
+	return slices.ContainsFunc(l.Filesystems, func(fs blockdev.Filesystem) bool { return strings.HasPrefix(fs.Type, "ext") && !ownExt(fs) })
 }
 
 func lookup(env []string, name string) string {
@@ -252,6 +252,9 @@ func (w *writer) fill(ctx context.Context, f *os.File, image string, plan editPl
 		return w.writeFAT(ctx, f, plan, dir)
 	case "swap":
 		return writeSwap(f, plan.fs)
+	}
+	if ownExt(plan.fs) {
+		return w.writeExt(ctx, f, plan, dir, attrs)
 	}
 	if err := w.tools.makeExt(ctx, image, plan.fs, dir, [2]int{int(attrs.uid), int(attrs.gid)}); err != nil {
 		return err

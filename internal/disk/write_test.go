@@ -88,9 +88,19 @@ func check(t *testing.T, image string, fs *blockdev.Filesystem) {
 
 func ptr[T any](v T) *T { return &v }
 
+// makers are options that have a filesystem made by our own writer, and by
+// mke2fs because it alone knows one of them.
+var makers = map[string][]string{"own": nil, "mke2fs": {"-T", "default"}}
+
 func TestWrite(t *testing.T) {
+	for name, opts := range makers {
+		t.Run(name, func(t *testing.T) { testWrite(t, append(opts, "-i", "4096", "-J", "size=8", "-E", "resize=1000000")) })
+	}
+}
+
+func testWrite(t *testing.T, opts []string) {
 	l := layout(t, 128, "", "{name: root, flags: [boot, primary], size: 100%}")
-	l.Filesystems[0].Opts = []string{"-i", "4096", "-J", "size=8", "-E", "resize=1000000"}
+	l.Filesystems[0].Opts = opts
 	tree := makeTree(t)
 	side := []SideEntry{
 		{Path: "dev/null", Node: &Node{Mode: unix.S_IFCHR | 0o666, Major: 1, Minor: 3, UID: 0, GID: 70000}},
@@ -224,6 +234,8 @@ func TestWriteErrors(t *testing.T) {
 	tree := makeTree(t)
 	l := layout(t, 64, "", "{name: root, flags: [boot, primary], size: 100%}")
 	full := layout(t, 64, "", "{name: root, flags: [boot, primary], size: 1MiB}")
+	other := layout(t, 64, "", "{name: root, flags: [boot, primary], size: 100%}")
+	other.Filesystems[0].Opts = makers["mke2fs"]
 	if err := os.WriteFile(filepath.Join(tree, "big"), bytes.Repeat([]byte("x"), 2<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -233,9 +245,10 @@ func TestWriteErrors(t *testing.T) {
 		want string
 	}{
 		{"tree too large", Options{Layout: full, Tree: tree}, "cannot make filesystem mkfs_root (ext4, 1 MiB)"},
-		{"line break", Options{Layout: l, Tree: tree, Side: []SideEntry{{Path: "a\nb", Node: &Node{}}}}, "line breaks"},
-		{"no such file", Options{Layout: l, Tree: tree, Side: []SideEntry{{Path: "none", Node: &Node{Mode: unix.S_IFCHR}}}}, "cannot edit filesystem mkfs_root: debugfs: rm: File not found"},
-		{"no flags of it", Options{Layout: l, Tree: tree, Side: []SideEntry{{Path: "none", Flags: ptr(uint32(0x10))}}}, "cannot edit filesystem mkfs_root"},
+		{"line break", Options{Layout: other, Tree: tree, Side: []SideEntry{{Path: "a\nb", Node: &Node{}}}}, "line breaks"},
+		{"no such file", Options{Layout: l, Tree: tree, Side: []SideEntry{{Path: "none", Node: &Node{Mode: unix.S_IFCHR}}}}, "cannot record what /none should be"},
+		{"no such file, mke2fs", Options{Layout: other, Tree: tree, Side: []SideEntry{{Path: "none", Node: &Node{Mode: unix.S_IFCHR}}}}, "cannot edit filesystem mkfs_root: debugfs: rm: File not found"},
+		{"no flags of it, mke2fs", Options{Layout: other, Tree: tree, Side: []SideEntry{{Path: "none", Flags: ptr(uint32(0x10))}}}, "cannot edit filesystem mkfs_root"},
 		{"bad epoch", Options{Layout: l, Tree: tree, Env: []string{"SOURCE_DATE_EPOCH=now"}}, "SOURCE_DATE_EPOCH"},
 		{"no directory", Options{Layout: l, Tree: tree, Dir: "/does/not/exist"}, "cannot create disk image"},
 	} {
