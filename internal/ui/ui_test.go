@@ -253,3 +253,57 @@ func TestOptionsOnTerminal(t *testing.T) {
 		}
 	}
 }
+
+// slowWriter takes its time and bytes one after the other, as a terminal over a
+// slow line does.
+type slowWriter struct {
+	bytes.Buffer
+	delay time.Duration
+}
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	time.Sleep(w.delay)
+	return w.Buffer.Write(p)
+}
+
+// TestWholeLog holds what DIB's filter does to a log against it.
+func TestWholeLog(t *testing.T) {
+	const noise = "+ set +o xtrace"
+	at := time.Date(2026, 8, 1, 23, 0, 0, 7e6, time.FixedZone("east", 2*3600))
+	for _, live := range []bool{false, true} {
+		out := &slowWriter{delay: 100 * time.Microsecond}
+		logFile := filepath.Join(t.TempDir(), "a log")
+		u, err := New(Options{Out: out, LogFile: logFile, Live: live, Timestamps: true, Now: func() time.Time { return at }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 200 {
+			u.Emit(event.LogLine(fmt.Sprintf("%s %d", noise, i)))
+		}
+		if err := u.Close(); err != nil {
+			t.Fatal(err)
+		}
+		log, err := os.ReadFile(logFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(fmt.Sprintf("D08 no line is dropped, live %v", live), func(t *testing.T) {
+			for i := range 200 {
+				line := fmt.Sprintf("2026-08-01 21:00:00.007 | %s %d\n", noise, i)
+				if !bytes.Contains(log, []byte(line)) {
+					t.Fatalf("the log file lacks %q", line)
+				}
+			}
+		})
+		t.Run(fmt.Sprintf("D09 all is written when Close returns, live %v", live), func(t *testing.T) {
+			term := newTerminal(80)
+			_, _ = io.Copy(term, &out.Buffer)
+			if last := noise + " 199"; !strings.HasSuffix(strings.TrimRight(term.String(), "\n "), last) {
+				t.Errorf("the last line is not there:\n%s", term.String())
+			}
+			if !bytes.HasSuffix(log, []byte(" 199\n")) {
+				t.Errorf("the log file ends with %q", log[max(0, len(log)-60):])
+			}
+		})
+	}
+}
