@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -237,7 +238,10 @@ func MaybeObserve() {
 // observe runs the command as a sub-reaper. The kernel gives every orphaned
 // descendant to it, so "no child to wait for" means that nothing is left.
 func observe(s spec) (verdict, error) {
-	unix.CloseOnExec(3)
+	// The report, and whatever the shell that runs the tests has open.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return verdict{}, fmt.Errorf("cannot keep file descriptors: %w", err)
+	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return verdict{}, fmt.Errorf("cannot become a sub-reaper: %w", err)
 	}
