@@ -60,7 +60,7 @@ func TestArchives(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := b.mustBuild(build{
-			args: []string{"-n", "-t", "tgz,tar,raw,tar.zst,aci,docker", "-o", "an image", "--docker-target", "lab/an-image:1", "fake-os", "kernel-favours"},
+			args: []string{"-n", "-t", "tgz,tar,raw,squashfs,tar.zst,aci,docker", "-o", "an image", "--docker-target", "lab/an-image:1", "fake-os", "kernel-favours"},
 			env: map[string]string{
 				"SOURCE_DATE_EPOCH": epoch, "DIB_CHECKSUM": "md5,sha256,sha512,blake3", "ACI_MANIFEST": "aci.json",
 			},
@@ -70,7 +70,7 @@ func TestArchives(t *testing.T) {
 		mustContain(t, "the log", o.Stdout, `no docker or podman answers: docker image lab/an-image:1 goes to an image\.docker\.tar`,
 			`Image file an image\.tgz created`, `Build completed successfully$`)
 		want := []string{"aci.json"}
-		for _, ext := range []string{"aci", "docker.tar", "raw", "tar", "tar.zst", "tgz"} {
+		for _, ext := range []string{"aci", "docker.tar", "raw", "squash", "tar", "tar.zst", "tgz"} {
 			name := "an image." + ext
 			want = append(want, name, name+".blake3", name+".md5", name+".sha256", name+".sha512")
 			var st unix.Stat_t
@@ -101,6 +101,16 @@ func TestArchives(t *testing.T) {
 		wantSameTree(t, "aci", aci, disk)
 		layer := dockerLayer(t, at("docker.tar"), "lab/an-image:1")
 		wantSameTree(t, "docker", unpacked(t, layer), disk)
+		t.Run("D55 D56 squashfs anywhere in the list, of the caller", func(t *testing.T) {
+			dir := t.TempDir()
+			output(t, "mount", "-t", "squashfs", "-o", "loop,ro", at("squash"), dir)
+			defer output(t, "umount", dir)
+			got, err := imagetree.Read(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantSameTree(t, "squashfs", withoutKernelDirs(got), disk)
+		})
 		plain := []byte(b.read("an image.tar"))
 		for ext, unpack := range map[string]string{"tgz": "gzip", "tar.zst": "zstd"} {
 			if got := output(t, unpack, "-dc", at(ext)); got != string(plain) {
@@ -121,7 +131,7 @@ func TestArchives(t *testing.T) {
 				t.Errorf("the list is\n%s", list)
 			}
 		})
-		for _, ext := range []string{"aci", "docker.tar", "tar", "tar.zst", "tgz"} {
+		for _, ext := range []string{"aci", "docker.tar", "squash", "tar", "tar.zst", "tgz"} {
 			data := []byte(b.read("an image." + ext))
 			if other, ok := archives[ext]; ok && !bytes.Equal(other, data) {
 				t.Errorf("%s: root's and the user's differ", ext)

@@ -7,6 +7,7 @@ import (
 	"github.com/dib-builder/dib/internal/image"
 	"github.com/dib-builder/dib/internal/image/qcow2"
 	"github.com/dib-builder/dib/internal/image/raw"
+	"github.com/dib-builder/dib/internal/image/squashfs"
 	"github.com/dib-builder/dib/internal/image/tarball"
 	"github.com/dib-builder/dib/internal/image/tree"
 )
@@ -26,10 +27,9 @@ func Lookup(name string) (image.Format, bool) {
 	return nil, false
 }
 
-// Trees returns every format that is made of the root filesystem's files,
-// sorted by name.
+// Trees returns every format that is made of the root filesystem's files.
 func Trees() []tree.Format {
-	return tarball.Formats()
+	return append([]tree.Format{squashfs.Format{}}, tarball.Formats()...)
 }
 
 // LookupTree finds a format that is made of files by the word a user writes after -t.
