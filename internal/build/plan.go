@@ -23,6 +23,7 @@ import (
 	"github.com/dib-builder/dib/internal/recipe"
 	"github.com/dib-builder/dib/internal/run"
 	"github.com/dib-builder/dib/internal/sandbox"
+	"github.com/dib-builder/dib/internal/secret"
 	"github.com/dib-builder/dib/lib"
 )
 
@@ -84,8 +85,10 @@ func planDocument(ctx context.Context, std command.IO, rec recipe.Recipe) (*show
 // the plan's and what a build adds to it (builder.prepare).
 func rootEnv(p *plan.Plan, config *blockdev.Config) (plan.Env, error) {
 	env := maps.Clone(p.Env)
+	maps.Copy(env, p.SecretEnv)
 	maps.Copy(env, plan.Env{
-		"TMP_MOUNT_PATH": place.TreeDir, "TARGET_ROOT": place.TreeDir, "DIB_EVENTS": place.EventSocket,
+		secret.DirVariable: place.SecretsDir,
+		"TMP_MOUNT_PATH":   place.TreeDir, "TARGET_ROOT": place.TreeDir, "DIB_EVENTS": place.EventSocket,
 		"DIB_STAGED_OUTPUTS":           filepath.Join(place.ImageDir, "staged"),
 		"DIB_BLOCK_DEVICE_PARAMS_YAML": filepath.Join(place.BuildDir, "block-device", "params.yaml"),
 		"PATH":                         place.StandInDir + ":" + p.Env["PATH"],
