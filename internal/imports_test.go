@@ -39,7 +39,7 @@ var importedBy = map[string][]string{
 	"internal/intarget/pkginstalls":   {"internal/intarget"},
 	"internal/intarget/pkglist":       {"internal/intarget/pkginstalls", "internal/lint", "internal/plan"},
 	"internal/intarget/pkgmap":        {"internal/intarget", "internal/intarget/pkginstalls", "internal/lint", "internal/plan"},
-	"internal/intarget/svcmap":        {"internal/intarget", "internal/lint"},
+	"internal/intarget/svcmap":        {"internal/intarget", "internal/lint", "internal/plan"},
 	"elements":                        {"cmd/dib", "internal/build", "internal/cli"},
 	"lib":                             {"cmd/dib", "internal/build"},
 	// A program is started through package run, so that every failure names the
@@ -52,7 +52,7 @@ var importedBy = map[string][]string{
 // onlyImports closes the list of what a package imports beside the standard
 // library. A name ending in /... stands for everything below it.
 var onlyImports = map[string][]string{
-	"internal/cli/getopt":       {},
+	"internal/cli/getopt":       {"internal/similar"},
 	"internal/command":          {},
 	"internal/distro":           {},
 	"internal/event":            {},
@@ -77,7 +77,7 @@ var onlyImports = map[string][]string{
 	"internal/blockdev/size":    {},
 	"internal/yamldoc":          {"internal/finding", "go.yaml.in/yaml/v4"},
 	// The steps of a bootstrap, each of which knows the results of those before.
-	"internal/bootstrap/debian/archive": {"internal/deb", "internal/event", "internal/fetch", "github.com/ProtonMail/go-crypto/...", "golang.org/x/sync/..."},
+	"internal/bootstrap/debian/archive": {"internal/similar", "internal/deb", "internal/event", "internal/fetch", "github.com/ProtonMail/go-crypto/...", "golang.org/x/sync/..."},
 	"internal/bootstrap/debian/resolve": {"internal/deb"},
 	"internal/bootstrap/debian/dpkg":    {"internal/deb", "internal/event", "internal/run", "golang.org/x/sys/..."},
 	"internal/bootstrap/debian/unpack": {

@@ -250,7 +250,7 @@ func TestCheckRefusesEarly(t *testing.T) {
 	}{
 		{strings.Replace(treeExample, "type: vfat", "type: f2fs", 1), []string{`mkfs "mkfs_esp": filesystem type "f2fs" is not supported; supported are ext2, ext3, ext4, vfat and swap`}},
 		{mixedExample, []string{"logical volumes are not supported"}},
-		{disk("{name: a, size: 1MiB}"), []string{"nothing is mounted at /"}},
+		{disk("{name: a, size: 1MiB}"), []string{`nothing is mounted at /: give one mkfs item "mount: {mount_point: /}"`}},
 		{Fallback, nil},
 	} {
 		_, err := Check("test.yaml", []byte(test.text), Params{})

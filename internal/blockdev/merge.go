@@ -73,7 +73,7 @@ func (c *Config) supported(col *finding.Collector) {
 		}
 	}
 	if len(c.nodes.disks) > 0 && c.nodes.at("/") == nil {
-		col.Errorf(c.nodes.disks[0].pos, "nothing is mounted at /")
+		col.Errorf(c.nodes.disks[0].pos, "nothing is mounted at /: give one mkfs item \"mount: {mount_point: /}\"")
 	}
 }
 

@@ -21,19 +21,19 @@ var (
 )
 
 func integer(unit string) numberKind {
-	return numberKind{pattern: integerPattern, want: "a whole number, " + unit}
+	return numberKind{pattern: integerPattern, want: "a whole number (" + unit + ")"}
 }
 
 func positiveInteger(unit string) numberKind {
-	return numberKind{pattern: integerPattern, nonZero: true, want: "a whole number above 0, " + unit}
+	return numberKind{pattern: integerPattern, nonZero: true, want: "a whole number above 0 (" + unit + ")"}
 }
 
 func decimal(unit string) numberKind {
-	return numberKind{pattern: decimalPattern, want: "a number such as 512 or 1.5, " + unit}
+	return numberKind{pattern: decimalPattern, want: "a number of " + unit + " without its unit, such as 512 or 1.5"}
 }
 
 func positiveDecimal(unit string) numberKind {
-	return numberKind{pattern: decimalPattern, nonZero: true, want: "a number above 0 such as 4 or 2.5, " + unit}
+	return numberKind{pattern: decimalPattern, nonZero: true, want: "a number of " + unit + " above 0 without its unit, such as 4 or 2.5"}
 }
 
 func (k numberKind) matches(s string) bool {

@@ -36,7 +36,7 @@ func (r *reader) checkSupported(rec recipe.Recipe, host Host) {
 		r.checkDockerTarget(rec)
 	}
 	if host.Arch != "" && canonicalArch(rec.Arch) != canonicalArch(host.Arch) {
-		r.problem("cannot build for architecture %q (option -a or ARCH): this machine is %s, and foreign architectures are not supported yet", rec.Arch, host.Arch)
+		r.problem("cannot build for architecture %q (option -a or ARCH): this machine is %s, and foreign architectures are not supported yet%s", rec.Arch, host.Arch, didYouMean(rec.Arch, []string{host.Arch}))
 	}
 	switch backend := r.vars.value["DIB_BLOCK_DEVICE_BACKEND"]; backend {
 	case "", "auto", "offline", "loop":

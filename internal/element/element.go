@@ -134,7 +134,7 @@ func New(layers ...Layer) (*Library, error) {
 		if !layer.Builtin {
 			l.searched = append(l.searched, layer.Path)
 		}
-		entries, err := fs.ReadDir(layer.FS, ".")
+		entries, err := ReadDir(layer.FS, ".")
 		if err != nil {
 			errs = append(errs, fmt.Errorf("cannot list elements of %q: %w", layer.Path, err))
 			continue
@@ -156,6 +156,14 @@ func New(layers ...Layer) (*Library, error) {
 		return nil, errors.Join(errs...)
 	}
 	return l, nil
+}
+
+// ReadDir lists a directory in byte order of names. fs.ReadDir leaves the order
+// to the file system where that has a method for it.
+func ReadDir(fsys fs.FS, dir string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(fsys, dir)
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, err
 }
 
 func (layer Layer) element(name string) (Element, error) {

@@ -13,7 +13,11 @@ type InvalidDirError struct {
 }
 
 func (e *InvalidDirError) Error() string {
-	return fmt.Sprintf("cannot use entry %q of ELEMENTS_PATH %q: %v", e.Entry, e.Path, e.Reason)
+	cure := "correct its name or leave it out"
+	if e.Entry == "" {
+		cure = "remove the colon before or after it"
+	}
+	return fmt.Sprintf("cannot use entry %q of ELEMENTS_PATH %q: %v: %s", e.Entry, e.Path, e.Reason, cure)
 }
 
 func (e *InvalidDirError) Unwrap() error { return e.Reason }

@@ -266,7 +266,7 @@ func TestRunParts(t *testing.T) {
 	if want := "ROOT/install.d/20-first 0 hello input\nbash\nlast\n"; out != want {
 		t.Errorf("output is %q, want %q", out, want)
 	}
-	want := `dib-run-parts warning: ROOT/install.d/40-ignored.sh has a name that does not match ^[0-9A-Za-z_-]+$: it will not run
+	want := `dib-run-parts warning: ROOT/install.d/40-ignored.sh has a name that does not match ^[0-9A-Za-z_-]+$: it will not run: rename it, or move it to another directory if it is no hook
 dib-run-parts Sourcing environment file ROOT/environment.d/10-greeting.bash
 dib-run-parts Running ROOT/install.d/20-first
 to stderr

@@ -25,11 +25,12 @@ var environmentNames = regexp.MustCompile(`^[0-9A-Za-z_-][0-9A-Za-z_.-]*$`)
 type Ignored struct {
 	Name   string
 	Reason string
+	Cure   string
 }
 
 // Warning is the line that tells the user about it.
 func (i Ignored) Warning(dir string) string {
-	return fmt.Sprintf("%s/%s %s: it will not run", strings.TrimSuffix(dir, "/"), i.Name, i.Reason)
+	return fmt.Sprintf("%s/%s %s: it will not run: %s", strings.TrimSuffix(dir, "/"), i.Name, i.Reason, i.Cure)
 }
 
 // Names compiles the pattern for hook names; "" is DefaultNames.
@@ -52,23 +53,23 @@ type candidate struct {
 
 func pick(candidates []candidate, names *regexp.Regexp) (hooks []string, ignored []Ignored) {
 	for _, c := range candidates {
-		reason := ""
+		reason, cure := "", ""
 		switch {
 		case c.dangling:
-			reason = "is a dangling link"
+			reason, cure = "is a dangling link", "correct or remove it"
 		case !c.regular:
 			continue // directories hold variants and data
 		case !names.MatchString(c.name):
-			reason = fmt.Sprintf("has a name that does not match %s", names)
+			reason, cure = fmt.Sprintf("has a name that does not match %s", names), "rename it, or move it to another directory if it is no hook"
 		case !c.executable:
-			reason = "is not executable"
+			reason, cure = "is not executable", "chmod +x it, or move it to another directory if it is no hook"
 		default:
 			hooks = append(hooks, c.name)
 			continue
 		}
 		// Hidden files and version 1 package lists are no hooks by design.
 		if !strings.HasPrefix(c.name, ".") && !strings.HasPrefix(c.name, "package-installs-") {
-			ignored = append(ignored, Ignored{c.name, reason})
+			ignored = append(ignored, Ignored{c.name, reason, cure})
 		}
 	}
 	slices.SortFunc(hooks, Compare)

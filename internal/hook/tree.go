@@ -50,7 +50,7 @@ type ConflictError struct {
 }
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("cannot combine elements %q and %q: %s: %s (%s and %s)",
+	return fmt.Sprintf("cannot combine elements %q and %q: %s: %s (%s and %s): rename one, or leave one element out",
 		e.FirstElement, e.SecondElement, e.Path, e.Reason, e.FirstFile, e.SecondFile)
 }
 
@@ -87,7 +87,7 @@ type assembly struct {
 }
 
 func (a *assembly) add(e element.Element) error {
-	entries, err := fs.ReadDir(e.FS, ".")
+	entries, err := element.ReadDir(e.FS, ".")
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (a *assembly) addDir(e element.Element, dir string) error {
 	if err := a.put(dir, a.node(e, dir, fs.ModeDir|0o755)); err != nil {
 		return err
 	}
-	entries, err := fs.ReadDir(e.FS, dir)
+	entries, err := element.ReadDir(e.FS, dir)
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (a *assembly) addBelow(e element.Element, src string) error {
 		if err := a.put(src, n); err != nil {
 			return err
 		}
-		entries, err := fs.ReadDir(e.FS, src)
+		entries, err := element.ReadDir(e.FS, src)
 		if err != nil {
 			return err
 		}
@@ -253,6 +253,9 @@ func equal(a, b node) (bool, error) {
 // when none did, as with what hooks add during a build. A directory belongs to
 // the first element that has it.
 func (t *Tree) Owner(rel string) string { return t.nodes[path.Clean(rel)].element }
+
+// Source returns where the element has a path of the tree.
+func (t *Tree) Source(rel string) string { return t.nodes[path.Clean(rel)].where() }
 
 // Paths lists everything in the tree in byte order, parents before children.
 func (t *Tree) Paths() []string {

@@ -126,7 +126,7 @@ func TestAssembleConflicts(t *testing.T) {
 
 func TestConflictNamesBothFiles(t *testing.T) {
 	_, err := Assemble([]element.Element{el("dpkg", files{"bin/install-packages": ""}), el("yum", files{"bin/install-packages": ""})})
-	want := `cannot combine elements "dpkg" and "yum": bin/install-packages: both bring this file (/e/dpkg/bin/install-packages and /e/yum/bin/install-packages)`
+	want := `cannot combine elements "dpkg" and "yum": bin/install-packages: both bring this file (/e/dpkg/bin/install-packages and /e/yum/bin/install-packages): rename one, or leave one element out`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -317,9 +317,9 @@ func TestTreeSelect(t *testing.T) {
 		t.Errorf("hooks are %q, want %s", hooks, want)
 	}
 	want := []Ignored{
-		{"01-data", "is not executable"},
-		{"20-o.sh", "has a name that does not match " + DefaultNames},
-		{"40-gone", "is a dangling link"},
+		{"01-data", "is not executable", "chmod +x it, or move it to another directory if it is no hook"},
+		{"20-o.sh", "has a name that does not match " + DefaultNames, "rename it, or move it to another directory if it is no hook"},
+		{"40-gone", "is a dangling link", "correct or remove it"},
 	}
 	if !reflect.DeepEqual(ignored, want) {
 		t.Errorf("ignored are %q, want %q", ignored, want)

@@ -32,6 +32,8 @@ type Options struct {
 	CheckOutput func(path string) error
 	// CheckLoop says why disks cannot be made on loop devices here, nil if they can.
 	CheckLoop func() error
+	// Executable says whether the machine has a program under the given absolute path.
+	Executable func(path string) error
 	// ValidateLayout checks a block-device configuration; name says where it is from.
 	ValidateLayout func(name string, text []byte) error
 }
@@ -45,6 +47,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.CheckLoop == nil {
 		o.CheckLoop = loop.Available
+	}
+	if o.Executable == nil {
+		o.Executable = executableFile
 	}
 	if o.Dir == "" {
 		var err error
@@ -103,9 +108,10 @@ func Make(rec recipe.Recipe, lib *element.Library, opt Options) (*Plan, error) {
 	tree, err := hook.Assemble(elements)
 	note(err)
 	if err == nil {
-		note(p.addHooks(tree))
+		note(p.addHooks(tree, opt.Executable))
 		note(p.chooseBackend(tree, opt.CheckLoop))
 	}
+	note(p.checkData(elements))
 	note(p.chooseLayout(elements, opt))
 	for _, out := range p.Outputs {
 		file := out.Path
@@ -274,12 +280,13 @@ func checkArch(arch string, elements []element.Element) error {
 	return nil
 }
 
-// addHooks lists what runs.
-func (p *Plan) addHooks(tree *hook.Tree) error {
+// addHooks lists what runs, and refuses what cannot start.
+func (p *Plan) addHooks(tree *hook.Tree, executable func(string) error) error {
 	p.Warnings = append(p.Warnings, tree.Warnings...)
 	for _, name := range tree.EnvironmentFiles() {
 		p.Environment = append(p.Environment, Hook{name, tree.Owner(path.Join(hook.EnvironmentDir, name))})
 	}
+	var errs []error
 	for _, phase := range phases {
 		dir := phase.Name + ".d"
 		names, ignored, err := tree.Select(dir, p.Env["RUN_PARTS_REGEX"])
@@ -293,8 +300,9 @@ func (p *Plan) addHooks(tree *hook.Tree) error {
 		for _, name := range names {
 			h := Hook{name, tree.Owner(path.Join(dir, name))}
 			phase.Hooks = append(phase.Hooks, h)
+			errs = append(errs, p.checkStart(tree, h, phase, executable))
 		}
 		p.Phases = append(p.Phases, phase)
 	}
-	return nil
+	return errors.Join(errs...)
 }

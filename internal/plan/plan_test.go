@@ -65,9 +65,14 @@ var builtinFiles = files{
 // library has the given files as the user's elements, before the built-in ones.
 func library(t *testing.T, own files) *element.Library {
 	t.Helper()
+	return libraryOf(t, own, builtinFiles)
+}
+
+func libraryOf(t *testing.T, own, builtin files) *element.Library {
+	t.Helper()
 	lib, err := element.New(
 		element.Layer{Path: "/own", FS: tree(own)},
-		element.Layer{Path: place.ElementsDir, FS: tree(builtinFiles), Builtin: true},
+		element.Layer{Path: place.ElementsDir, FS: tree(builtin), Builtin: true},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -92,6 +97,7 @@ var pure = Options{
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 	},
 	CheckOutput: func(string) error { return nil },
+	Executable:  func(string) error { return nil },
 }
 
 func TestGoldenPlans(t *testing.T) {
@@ -286,7 +292,7 @@ func TestFailures(t *testing.T) {
 			`cannot find element "debain": did you mean debian?`}},
 		{"no operating system", "vm", nil, nil, []string{"cannot build without an operating system: request one of debian"}},
 		{"duplicate hook", "debian dup", nil, nil, []string{
-			`cannot combine elements "base" and "dup": install.d/00-up-to-date: both bring this file (/.dib/elements/base/install.d/00-up-to-date and /own/dup/install.d/00-up-to-date)`}},
+			`cannot combine elements "base" and "dup": install.d/00-up-to-date: both bring this file (/.dib/elements/base/install.d/00-up-to-date and /own/dup/install.d/00-up-to-date): rename one, or leave one element out`}},
 		{"two layouts", "debian one two", nil, nil, []string{
 			"cannot choose disk layout: /own/one/block-device-default.yaml and /own/two/block-device-default.yaml are equally good: leave out all but one element or set DIB_BLOCK_DEVICE_CONFIG"}},
 		{"missing layout file", "debian", Env{"DIB_BLOCK_DEVICE_CONFIG": "file://gone"}, nil, []string{
@@ -310,7 +316,7 @@ func TestFailures(t *testing.T) {
 			"cannot use RUN_PARTS_REGEX \"(\": error parsing regexp: missing closing ): `(`"}},
 		{"several at once", "debian dup block-device-mbr", Env{"ARCH": "aarch64", "DIB_BLOCK_DEVICE_CONFIG": "file:///gone"}, nil, []string{
 			`cannot use element "block-device-mbr" for architecture aarch64: use block-device-efi`,
-			`cannot combine elements "base" and "dup": install.d/00-up-to-date: both bring this file (/.dib/elements/base/install.d/00-up-to-date and /own/dup/install.d/00-up-to-date)`,
+			`cannot combine elements "base" and "dup": install.d/00-up-to-date: both bring this file (/.dib/elements/base/install.d/00-up-to-date and /own/dup/install.d/00-up-to-date): rename one, or leave one element out`,
 			"cannot read disk layout named by DIB_BLOCK_DEVICE_CONFIG: open /gone: file does not exist"}},
 	} {
 		t.Run(c.summary, func(t *testing.T) {

@@ -9,6 +9,8 @@ package getopt
 import (
 	"slices"
 	"strings"
+
+	"github.com/dib-builder/dib/internal/similar"
 )
 
 // Option is one option of a command.
@@ -128,7 +130,7 @@ func (p *parser) resolve(name, arg string) (Option, bool) {
 	}
 	switch len(fits) {
 	case 0:
-		p.fail("unrecognized option '--", arg, "'")
+		p.fail("unrecognized option '--", arg, "'", p.meant(arg))
 	case 1:
 		return fits[0], true
 	default:
@@ -160,4 +162,18 @@ func (p *parser) cluster(letters string) {
 			p.matches = append(p.matches, Match{p.options[at], p.next()})
 		}
 	}
+}
+
+// meant suggests the option for a misspelt one.
+func (p *parser) meant(arg string) string {
+	var names []string
+	for _, o := range p.options {
+		if o.Long != "" {
+			names = append(names, o.Long)
+		}
+	}
+	if words := similar.Words(arg, names); len(words) > 0 {
+		return " (did you mean '--" + words[0] + "'?)"
+	}
+	return ""
 }

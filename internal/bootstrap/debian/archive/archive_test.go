@@ -389,7 +389,14 @@ func TestSuiteNames(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
-	if got := nearest("bokworm", releases, 1); got[0] != "bookworm" {
-		t.Errorf("%q", got)
+	for suite, want := range map[string]string{
+		"bokworm":            `there is no release "bokworm" at U (DIB_RELEASE); did you mean bookworm?`,
+		"bullseyee-security": `there is no release "bullseyee" at U (DIB_RELEASE); did you mean bullseye?`,
+		"jammy":              `there is no release "jammy" at U (DIB_RELEASE); known are bookworm, trixie, forky, duke, sid, oldstable, stable, testing, unstable, experimental`,
+		"trixie-nothing":     `there is no release "trixie-nothing" at U; if this mirror has no such suite, state the sources in DIB_APT_SOURCES_CONF`,
+	} {
+		if got := (&UnknownReleaseError{suite, "U"}).Error(); got != want {
+			t.Errorf("%s: %s, want %s", suite, got, want)
+		}
 	}
 }

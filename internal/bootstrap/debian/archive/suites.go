@@ -2,8 +2,9 @@ package archive
 
 import (
 	"fmt"
-	"sort"
 	"strings"
+
+	"github.com/dib-builder/dib/internal/similar"
 )
 
 // releases are the names that Debian's archive knows its suites by: code names
@@ -32,40 +33,12 @@ type UnknownReleaseError struct {
 
 func (e *UnknownReleaseError) Error() string {
 	base, part, _ := strings.Cut(e.Suite, "-")
-	msg := fmt.Sprintf("there is no release %q at %s", e.Suite, e.URL)
-	if part == "" || !isRelease(base) {
-		msg += fmt.Sprintf("; did you mean %s? (DIB_RELEASE)", strings.Join(nearest(base, releases, 3), ", "))
-	} else {
-		msg += "; if this mirror has no such suite, state the sources in DIB_APT_SOURCES_CONF"
+	if part != "" && isRelease(base) {
+		return fmt.Sprintf("there is no release %q at %s; if this mirror has no such suite, state the sources in DIB_APT_SOURCES_CONF", e.Suite, e.URL)
 	}
-	return msg
-}
-
-// nearest returns the n candidates that take the fewest edits to become name.
-func nearest(name string, candidates []string, n int) []string {
-	sorted := append([]string(nil), candidates...)
-	sort.SliceStable(sorted, func(i, j int) bool {
-		return editDistance(name, sorted[i]) < editDistance(name, sorted[j])
-	})
-	return sorted[:min(n, len(sorted))]
-}
-
-// editDistance is the Levenshtein distance in bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	cure := "known are " + strings.Join(releases, ", ")
+	if words := similar.Words(base, append(olderReleases, releases...)); len(words) > 0 {
+		cure = "did you mean " + strings.Join(words, " or ") + "?"
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
+	return fmt.Sprintf("there is no release %q at %s (DIB_RELEASE); %s", base, e.URL, cure)
 }
