@@ -44,7 +44,7 @@ func (e *MissingElementError) Error() string {
 		fmt.Fprintf(&b, ": did you mean %s?", strings.Join(e.Similar, " or "))
 	default:
 		searched := append(append([]string(nil), e.Searched...), "the built-in elements")
-		fmt.Fprintf(&b, ": searched %s", strings.Join(searched, ", "))
+		fmt.Fprintf(&b, ": searched %s: set ELEMENTS_PATH to the directory that holds it", strings.Join(searched, " and "))
 	}
 	return b.String()
 }

@@ -43,7 +43,7 @@ func (p *Plan) layout(elements []element.Element, opt Options) (BlockDevice, err
 		}
 		text, err := opt.ReadFile(abs)
 		if err != nil {
-			return BlockDevice{}, fmt.Errorf("cannot read disk layout named by %s: %w", layoutVariable, err)
+			return BlockDevice{}, fmt.Errorf("cannot read disk layout named by %s: %w: correct the path after file://", layoutVariable, err)
 		}
 		return BlockDevice{Source: file, Text: string(text)}, nil
 	}

@@ -248,7 +248,7 @@ func checkOutput(file string) error {
 		return fmt.Errorf("cannot write image %q: %q is not a directory", file, dir)
 	}
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return fmt.Errorf("cannot write image %q: directory %q is not writable: %w", file, dir, err)
+		return fmt.Errorf("cannot write image %q: directory %q is not writable: %w: choose another place with -o", file, dir, err)
 	}
 	if st, err := os.Stat(file); err == nil && st.IsDir() {
 		return fmt.Errorf("cannot write image %q: it is a directory", file)

@@ -296,7 +296,7 @@ func TestFailures(t *testing.T) {
 		{"two layouts", "debian one two", nil, nil, []string{
 			"cannot choose disk layout: /own/one/block-device-default.yaml and /own/two/block-device-default.yaml are equally good: leave out all but one element or set DIB_BLOCK_DEVICE_CONFIG"}},
 		{"missing layout file", "debian", Env{"DIB_BLOCK_DEVICE_CONFIG": "file://gone"}, nil, []string{
-			"cannot read disk layout named by DIB_BLOCK_DEVICE_CONFIG: open /caller/gone: file does not exist"}},
+			"cannot read disk layout named by DIB_BLOCK_DEVICE_CONFIG: open /caller/gone: file does not exist: correct the path after file://"}},
 		{"faulty layout", "debian vm", nil, func(o *Options) {
 			o.ValidateLayout = func(name string, _ []byte) error { return fmt.Errorf("%s:1: no", filepath.Base(name)) }
 		}, []string{"cannot use disk layout: block-device-default.yaml:1: no"}},
@@ -317,7 +317,7 @@ func TestFailures(t *testing.T) {
 		{"several at once", "debian dup block-device-mbr", Env{"ARCH": "aarch64", "DIB_BLOCK_DEVICE_CONFIG": "file:///gone"}, nil, []string{
 			`cannot use element "block-device-mbr" for architecture aarch64: use block-device-efi`,
 			`cannot combine elements "base" and "dup": install.d/00-up-to-date: both bring this file (/.dib/elements/base/install.d/00-up-to-date and /own/dup/install.d/00-up-to-date): rename one, or leave one element out`,
-			"cannot read disk layout named by DIB_BLOCK_DEVICE_CONFIG: open /gone: file does not exist"}},
+			"cannot read disk layout named by DIB_BLOCK_DEVICE_CONFIG: open /gone: file does not exist: correct the path after file://"}},
 	} {
 		t.Run(c.summary, func(t *testing.T) {
 			opt := pure

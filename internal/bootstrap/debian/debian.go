@@ -118,6 +118,9 @@ func Main(ctx context.Context, stdio command.IO, args []string) int {
 	defer done()
 	if err := bootstrap(ctx, o, events, time.Now, "/"); err != nil {
 		fmt.Fprintln(stdio.Err, "bootstrap-debian:", err)
+		if fetch.Unreachable(err) {
+			fmt.Fprintln(stdio.Err, "bootstrap-debian: check the network, http_proxy and DIB_DISTRIBUTION_MIRROR; what an earlier build has downloaded serves without network: --offline")
+		}
 		return 1
 	}
 	return 0

@@ -19,6 +19,9 @@ func Error(file string, data []byte, err error) error {
 	switch {
 	case errors.As(err, &syntax):
 		offset = syntax.Offset
+		if before := bytes.TrimRight(data[:max(offset-1, 0)], " \t\r\n"); bytes.HasSuffix(before, []byte(",")) && offset > 0 && bytes.IndexByte([]byte("]}"), data[offset-1]) >= 0 {
+			err = fmt.Errorf("%w: remove the comma before it", err)
+		}
 	case errors.As(err, &wrong):
 		offset = wrong.Offset
 		err = fmt.Errorf("%s is a JSON %s where a %s belongs", orTop(wrong.Field), wrong.Value, jsonKind(wrong.Type.Kind().String()))

@@ -10,6 +10,8 @@ func TestError(t *testing.T) {
 	for _, tt := range []struct{ data, want string }{
 		{"", "f:1:1: unexpected end of JSON input"},
 		{"{\n  \"a\": }", "f:2:8: invalid character '}' looking for beginning of value"},
+		{"{\n  \"a\": [1],\n}", "f:3:1: invalid character '}' looking for beginning of object key string: remove the comma before it"},
+		{"{\"a\": [1,]}", "f:1:10: invalid character ']' looking for beginning of value: remove the comma before it"},
 		{"[1]", "f:1:1: the file is a JSON array where a object belongs"},
 		{"{\"a\":\n\"x\"}", "f:2:3: a is a JSON string where a list belongs"},
 	} {
