@@ -10,6 +10,7 @@ import (
 	"github.com/dib-builder/dib/internal/cli/getopt"
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/element"
+	"github.com/dib-builder/dib/internal/hook"
 	"github.com/dib-builder/dib/internal/run"
 )
 
@@ -23,7 +24,8 @@ Nothing is added that was not asked for: neither base nor a disk layout.
   -h, --help   show this text
 
 Elements are looked up in the directories of ELEMENTS_PATH, then in the library
-that comes with the program.
+that comes with the program. Messages go to standard error; DIB_DEBUG_TRACE=1 has
+them tell where each element comes from and why it is there.
 
 Exit status: 0 success, 1 elements that cannot be used together, 2 wrong usage.
 `
@@ -62,6 +64,11 @@ func elementInfo(_ context.Context, std command.IO, args []string) int {
 	if err != nil {
 		complain(std.Err, name, err)
 		return 1
+	}
+	if hook.Tracing(std.Environ()) {
+		for _, r := range resolved {
+			_, _ = fmt.Fprintf(std.Err, "%s: debug: %s: %s (%s)\n", name, r.Name, r.Dir, r.Reason)
+		}
 	}
 	expanded := element.Elements(resolved)
 	if env {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/recipe"
@@ -175,6 +178,28 @@ func TestElementInfo(t *testing.T) {
 			t.Errorf("%q: status %d, %q, %q", tc.args, status, out, stderr)
 		}
 	}
+	t.Run("D01 it is a command that people find", func(t *testing.T) {
+		if !slices.Contains(dibNames, "element-info") || summaries["element-info"] == "" {
+			t.Error("it is not")
+		}
+	})
+	traced := map[string]string{"ELEMENTS_PATH": dir, "DIB_DEBUG_TRACE": "1"}
+	if status, out, stderr := call(t, program(), traced, "element-info", "myos"); status != 0 || out != "myos tools\n" ||
+		stderr != "element-info: debug: myos: "+dir+"/myos (requested)\nelement-info: debug: tools: "+dir+"/tools (needed by myos)\n" {
+		t.Errorf("with a trace: status %d, %q, %q", status, out, stderr)
+	}
+	for _, tc := range []struct{ path, want string }{
+		{dir + ":", `element-info: cannot use entry "" of ELEMENTS_PATH `},
+		{dir + "/none", `element-info: cannot use entry "` + dir + `/none" of ELEMENTS_PATH `},
+	} {
+		status, out, stderr := call(t, program(), map[string]string{"ELEMENTS_PATH": tc.path}, "element-info", "myos")
+		if status != 1 || out != "" || !has(stderr, tc.want) {
+			t.Errorf("%s: status %d, %q, %q", tc.path, status, out, stderr)
+		}
+	}
+	if status, out, _ := call(t, program(), env, "element-info", "-e", "myos"); status != 0 || !has(out, "export -f get_image_element_array\n") {
+		t.Errorf("-e: status %d, %q", status, out)
+	}
 	// The shell code is for bash, so let bash judge it.
 	_, code, _ := call(t, program(), env, "element-info", "--env", "myos")
 	out, err := exec.Command("bash", "-euc", code+`
@@ -187,6 +212,46 @@ func TestElementInfo(t *testing.T) {
 	parts := strings.Split(string(out), "|")
 	if len(parts) != 3 || parts[0] != "myos tools" || !strings.HasPrefix(parts[1], "myos: ") || parts[2] != dir+"/tools" {
 		t.Errorf("bash got %q", parts)
+	}
+}
+
+// Names that YAML takes for something else and paths with quotes survive both
+// the shell and YAML (D28, M02), as do links under another name (M01).
+func TestElementInfo_D28_M01_M02(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "it's \"$HOME\" `x`")
+	for _, name := range []string{"yes", "1.5", "os", "a b"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "os/element-provides"), []byte("operating-system"), 0o666),
+		os.WriteFile(filepath.Join(dir, "os/element-deps"), []byte("a b"), 0o666), os.Symlink("1.5", filepath.Join(dir, "alias"))); err != nil {
+		t.Fatal(err)
+	}
+	status, code, stderr := call(t, program(), map[string]string{"ELEMENTS_PATH": dir}, "element-info", "--env", "yes", "os", "1.5", "alias")
+	if status != 0 || stderr != "" {
+		t.Fatalf("status %d, %q", status, stderr)
+	}
+	out, err := exec.Command("bash", "-euc", code+`
+		eval declare -A array=($(get_image_element_array))
+		printf '%s\0' "$IMAGE_ELEMENT" "$IMAGE_ELEMENT_YAML"
+		for name in yes os 1.5 alias "a b"; do printf '%s\0' "${array[$name]}"; done`).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	got := strings.Split(string(out), "\x00")
+	want := []string{dir + "/yes", dir + "/os", dir + "/1.5", dir + "/1.5", dir + "/a b"}
+	if got[0] != "yes os 1.5 alias a b" || !slices.Equal(got[2:7], want) {
+		t.Errorf("bash got %q", got)
+	}
+	var read map[string]string
+	if err := yaml.Unmarshal([]byte(got[1]), &read); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"yes", "os", "1.5", "alias", "a b"} {
+		if read[name] != want[i] {
+			t.Errorf("YAML says %s is %q, want %q", name, read[name], want[i])
+		}
 	}
 }
 

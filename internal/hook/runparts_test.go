@@ -186,7 +186,7 @@ func TestEnvironmentFailures(t *testing.T) {
 	}
 }
 
-func TestTraceOnRequestAndMasked(t *testing.T) {
+func TestTraceOnRequestAndMasked_D68(t *testing.T) {
 	const text = "export MY_PASSWORD=hunter2 PLAIN=visible\n: $GIVEN_TOKEN $OTHER\n"
 	given := []string{"GIVEN_TOKEN=s3cr3t-given", "OTHER=well"}
 	_, log, err := sourced(t, given, text)
@@ -250,7 +250,7 @@ func (p phase) run(ctx context.Context, stdin string, env []string, args ...stri
 	return status, clean(stdout), clean(stderr)
 }
 
-func TestRunParts(t *testing.T) {
+func TestRunParts_D69_M10(t *testing.T) {
 	p := newPhase(t, map[string]string{
 		"environment.d/10-greeting.bash": "export GREETING=hello\n",
 		"environment.d/50-unusable~":     "exit 1\n",
@@ -281,7 +281,7 @@ dib-run-parts ROOT/install.d/100-last completed
 	}
 }
 
-func TestRunPartsFailure(t *testing.T) {
+func TestRunPartsFailure_D66_D70_M12(t *testing.T) {
 	p := newPhase(t, map[string]string{
 		"environment.d/skipped~": "exit 1\n", // no acceptable file is no failure
 		"install.d/10-fails":     "#!/bin/sh\nexit 7\n",

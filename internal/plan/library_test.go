@@ -11,7 +11,7 @@ import (
 
 // The embedded elements must go together: each operating system with
 // everything that is not an operating system or a disk layout of its own.
-func TestEmbeddedElementsCombine(t *testing.T) {
+func TestEmbeddedElementsCombine_M09(t *testing.T) {
 	lib, err := element.Load("", elements.FS())
 	if err != nil {
 		t.Fatal(err)
