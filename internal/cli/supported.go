@@ -57,7 +57,11 @@ func (r *reader) checkTypes(types []string) {
 		case slices.Contains(otherTypes, t):
 			r.problem("output type %q (option -t) is not supported yet; supported: %s", t, list)
 		default:
-			r.problem("unknown output type %q (option -t)%s; supported: %s", t, didYouMean(t, slices.Concat(supported, otherTypes)), list)
+			meant := didYouMean(t, supported)
+			if meant == "" {
+				meant = didYouMean(t, otherTypes)
+			}
+			r.problem("unknown output type %q (option -t)%s; supported: %s", t, meant, list)
 		}
 	}
 }

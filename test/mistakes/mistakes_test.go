@@ -283,7 +283,10 @@ var (
 	loopback = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 	traced   = regexp.MustCompile(`(?m)^ +\| (dib-run-parts |.*download of ).*\n`)
 	listed   = regexp.MustCompile(`request one of .*`)
-	subuids  = regexp.MustCompile(`--add-sub(uids|gids) \d+-\d+`)
+	// Suites are fetched side by side, so any may be the first to fail.
+	suites  = regexp.MustCompile(`(debian|stable)-(security|updates)`)
+	types   = regexp.MustCompile(`supported: .*`)
+	subuids = regexp.MustCompile(`--add-sub(uids|gids) \d+-\d+`)
 )
 
 // told is what is said about the mistake, without what varies by machine and
@@ -301,5 +304,7 @@ func (m mistake) told(out, dir string) string {
 	text = loopback.ReplaceAllString(text, "127.0.0.1:PORT")
 	text = traced.ReplaceAllString(text, "")
 	text = listed.ReplaceAllString(text, "request one of LIST")
+	text = suites.ReplaceAllString(text, "$1")
+	text = types.ReplaceAllString(text, "supported: LIST")
 	return subuids.ReplaceAllString(text, "--add-sub$1 RANGE")
 }
