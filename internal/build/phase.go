@@ -121,6 +121,7 @@ func (b *builder) runHooks(ctx context.Context, phase string, s side) (err error
 	if len(hooks) == 0 {
 		return nil
 	}
+	b.logf("Running hooks from %s", filepath.Join(s.hooksDir, phase+".d"))
 	around, err := b.environment(ctx, phase, s)
 	if err != nil {
 		return err

@@ -67,7 +67,7 @@ func TestPhases(t *testing.T) {
 		if !slices.Equal(order, want) {
 			t.Errorf("phases ran as %v, want %v", order, want)
 		}
-		mustContain(t, "the log", o.Stdout, `^Building elements: `, `^Expanded element dependencies to: .*\brecorder\b`,
+		mustContain(t, "the log", o.Stdout, `^Building in /`, `^Running hooks from /.*/root\.d$`, `^Running hooks from /tmp/in_target\.d/install\.d$`, `^Building elements: `, `^Expanded element dependencies to: .*\brecorder\b`,
 			`^dib-run-parts Running .*/root\.d/50-record$`, `^dib-run-parts .*/cleanup\.d/50-record completed$`,
 			`Image file .*phases\.qcow2 created`, `^Build completed successfully$`)
 		if got := b.outputs(); !slices.Equal(got, []string{"phases.qcow2"}) {
