@@ -11,19 +11,17 @@ import (
 	"github.com/dib-builder/dib/internal/disk/ext"
 )
 
-// ownExt says whether our own writer makes a filesystem: ext4, with options
-// that it knows. mke2fs makes the others.
-func ownExt(fs blockdev.Filesystem) bool {
-	return fs.Type == "ext4" && ext.Check(extOptions(fs, 0)) == nil
-}
+// ownExt says whether our own writer makes a filesystem: one with options that
+// it knows. mke2fs makes the others.
+func ownExt(fs blockdev.Filesystem) bool { return ext.Check(extOptions(fs, 0)) == nil }
 
 func extOptions(fs blockdev.Filesystem, epoch int64) ext.Options {
 	return ext.Options{
-		Length: fs.Length, Label: fs.Label, UUID: fs.UUID, HashSeed: fs.HashSeed, MkfsOpts: fs.Opts, Epoch: epoch,
+		Type: fs.Type, Length: fs.Length, Label: fs.Label, UUID: fs.UUID, HashSeed: fs.HashSeed, MkfsOpts: fs.Opts, Epoch: epoch,
 	}
 }
 
-// writeExt makes an ext4 filesystem with the directory dir and what the side
+// writeExt makes an ext filesystem with the directory dir and what the side
 // table knows of it; an empty dir leaves it empty.
 func (w *writer) writeExt(ctx context.Context, f io.WriterAt, plan editPlan, dir string, attrs rootAttrs) error {
 	src := ext.Source{Dir: dir, Mkdirs: plan.mkdirs, Facts: map[string]ext.Fact{}}

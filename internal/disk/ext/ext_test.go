@@ -33,10 +33,15 @@ func tool(t testing.TB, name string) string {
 }
 
 func options(size int64, opts ...string) Options {
-	return Options{Length: size, Label: "cloudimg-rootfs", UUID: testUUID, HashSeed: testSeed, MkfsOpts: opts, Epoch: 1700000000}
+	return Options{Type: "ext4", Length: size, Label: "cloudimg-rootfs", UUID: testUUID, HashSeed: testSeed, MkfsOpts: opts, Epoch: 1700000000}
 }
 
-// make writes a filesystem in a file of its own.
+func typed(fsType string, o Options) Options {
+	o.Type = fsType
+	return o
+}
+
+// makeFS writes a filesystem in a file of its own.
 func makeFS(t testing.TB, src Source, o Options, offset int64) (string, error) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "ext4")
@@ -155,6 +160,8 @@ func TestWrite(t *testing.T) {
 		{"several flex groups", options(5<<30, "-i", "4096", "-J", "size=64", "-E", "resize=100000000")},
 		{"without journal", options(130*mib, "-O", "^has_journal", "-m", "0")},
 		{"odd size", options(256*mib+3*blockSize+512, "-i", "16384")},
+		{"ext3", typed("ext3", options(300*mib, "-J", "size=8"))},
+		{"ext2", typed("ext2", options(300*mib))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			image, err := makeFS(t, src, test.o, 0)
@@ -162,6 +169,10 @@ func TestWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			judge(t, image)
+			flags := "Flags: 0x80010"
+			if test.o.Type != "ext4" {
+				flags = "Flags: 0x10"
+			}
 			for command, want := range map[string]string{
 				"stat /empty":                          "Type: character special    Mode:  0666",
 				"stat /etc/hostname":                   "Links: 2",
@@ -169,7 +180,7 @@ func TestWrite(t *testing.T) {
 				"ea_list /block":                       `security.selinux (27) = "system_u:object_r:etc_t:s0\000"`,
 				"ea_list /large":                       "user.big (300)",
 				"ea_get -x /large security.capability": "01 00 00 02",
-				"stat /block":                          "Flags: 0x80010",
+				"stat /block":                          flags,
 				"stat /fifo":                           "Type: FIFO",
 				"stat /boot/efi":                       "Type: directory    Mode:  0755",
 				"show_super_stats -h":                  "Filesystem UUID:          " + testUUID,
@@ -190,8 +201,14 @@ func TestKernel(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root to mount")
 	}
+	for _, fsType := range []string{"ext2", "ext3", "ext4"} {
+		t.Run(fsType, func(t *testing.T) { testKernel(t, typed(fsType, options(200*mib, "-i", "4096"))) })
+	}
+}
+
+func testKernel(t *testing.T, o Options) {
 	tree := sample(t)
-	image, err := makeFS(t, Source{Dir: tree, Root: rootOf()}, options(200*mib, "-i", "4096", "-J", "size=8"), 0)
+	image, err := makeFS(t, Source{Dir: tree, Root: rootOf()}, o, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,6 +260,9 @@ func TestSameBytes(t *testing.T) {
 
 func TestManyNames(t *testing.T) {
 	count := 20000
+	if testing.Short() {
+		count = 5000
+	}
 	if v := os.Getenv("DIB_TEST_FULL"); v != "" && v != "0" {
 		count = 200000
 	}
@@ -280,6 +300,8 @@ func TestRefusals(t *testing.T) {
 		{"tiny", src, options(100000), "100000 bytes are too few"},
 		{"journal", src, options(16*mib, "-J", "size=64"), "the journal of 64 MiB: the filesystem is too small"},
 		{"unknown option", src, options(64*mib, "-g", "8192"), "option -g of mke2fs is not known here"},
+		{"unknown type", src, typed("ext5", options(64*mib)), "none of ext2, ext3 and ext4"},
+		{"feature of ext4", src, typed("ext3", options(64*mib, "-O", "extents")), "option -O extents of mke2fs"},
 		{"unknown feature", src, options(64*mib, "-O", "quota"), "option -O quota of mke2fs"},
 		{"unknown extended option", src, options(64*mib, "-E", "stride=4"), "option -E stride=4 of mke2fs"},
 		{"no argument", src, options(64*mib, "-i"), "wants an argument"},
@@ -317,6 +339,77 @@ func TestHash(t *testing.T) {
 		want := fmt.Sprintf("Hash of %s is 0x%08x (minor 0x%08x)", name, hash, minor)
 		if out := debugfs(t, image, `dx_hash -h half_md4 "`+name+`"`); !strings.Contains(out, want) {
 			t.Errorf("got %q; debugfs says %s", want, out)
+		}
+	}
+}
+
+// TestRandomTrees writes trees of random shape, content and attributes as
+// filesystems of random type and size.
+func TestRandomTrees(t *testing.T) {
+	tool(t, "e2fsck")
+	rounds := 8
+	if v := os.Getenv("DIB_TEST_FULL"); v != "" && v != "0" {
+		rounds = 300
+	}
+	for round := range rounds {
+		r := rand.New(rand.NewPCG(uint64(round), 3))
+		tree := t.TempDir()
+		facts := map[string]Fact{}
+		dirs := []string{""}
+		for range r.IntN(600) {
+			dir := dirs[r.IntN(len(dirs))]
+			name := filepath.Join(dir, strings.Repeat(string(rune('a'+r.IntN(26))), 1+r.IntN(200))+fmt.Sprint(r.IntN(1000)))
+			at := filepath.Join(tree, name)
+			if _, err := os.Lstat(at); err == nil {
+				continue
+			}
+			var err error
+			switch kind := r.IntN(10); {
+			case kind < 2 && len(name) < 2000:
+				err = os.Mkdir(at, 0o755)
+				dirs = append(dirs, name)
+			case kind == 2:
+				err = os.Symlink(strings.Repeat("t", 1+r.IntN(200)), at)
+			case kind == 3:
+				var f *os.File
+				if f, err = os.Create(at); err == nil { // with holes
+					for range r.IntN(20) {
+						_, err = f.WriteAt(random(r, 1+r.IntN(9000)), int64(r.IntN(8*mib)))
+					}
+					f.Close()
+				}
+			default:
+				err = os.WriteFile(at, random(r, r.IntN(30000)), 0o640)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.IntN(4) == 0 {
+				facts["/"+name] = Fact{Xattrs: map[string][]byte{
+					"user.a": random(r, r.IntN(100)), "security.capability": random(r, 20), "trusted.long" + fmt.Sprint(round): random(r, r.IntN(2000)),
+				}}
+			}
+		}
+		o := typed([]string{"ext2", "ext3", "ext4", "ext4", "ext4"}[r.IntN(5)], options((20+int64(r.IntN(400)))*mib, "-i", fmt.Sprint(4096<<r.IntN(3))))
+		image, err := makeFS(t, Source{Dir: tree, Root: rootOf(), Facts: facts}, o, 0)
+		if errors.Is(err, ErrNoSpace) {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		judge(t, image)
+		if round%10 == 9 {
+			if err := os.Truncate(image, 1<<30); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(tool(t, "resize2fs"), "-f", image).CombinedOutput(); err != nil {
+				t.Fatalf("round %d: resize2fs: %v\n%s", round, err, out)
+			}
+			judge(t, image)
+		}
+		if err := os.Remove(image); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 const (
 	inodeSize      = 256
 	extraSize      = 32 // of the fields after the classical 128 bytes
-	descSize       = 64
 	blocksPerGroup = blockSize * 8
 	flexGroups     = 16 // groups whose bitmaps and inode tables lie together
 	logFlexGroups  = 4
@@ -24,6 +23,7 @@ const (
 
 // geometry is what the size of a filesystem decides. It counts blocks.
 type geometry struct {
+	descSize    int64 // bytes of a group descriptor
 	blocks      int64
 	groups      int64
 	gdt         int64 // blocks of group descriptors
@@ -70,16 +70,19 @@ func ceil(n, unit int64) int64 { return (n + unit - 1) / unit }
 // arrange computes the geometry as mke2fs does. Where the last group would be
 // too short to be worth it, it is left out.
 func arrange(length int64, s settings) (geometry, error) {
-	g := geometry{blocks: length / blockSize}
+	g := geometry{blocks: length / blockSize, descSize: 64}
+	if !s.ext4() {
+		g.descSize = 32
+	}
 	for {
 		if g.blocks < 64 {
-			return g, fmt.Errorf("%d bytes are too few for an ext4 filesystem", length)
+			return g, fmt.Errorf("%d bytes are too few for an ext filesystem", length)
 		}
 		if g.blocks > math.MaxUint32 {
 			return g, fmt.Errorf("%d bytes are too many: filesystems above 16 TiB are not supported here", length)
 		}
 		g.groups = ceil(g.blocks, blocksPerGroup)
-		g.gdt = ceil(g.groups*descSize, blockSize)
+		g.gdt = ceil(g.groups*g.descSize, blockSize)
 		g.reservedGDT = reservedGDT(g, s)
 		inodes := s.inodes
 		if inodes == 0 {
@@ -97,7 +100,7 @@ func arrange(length int64, s settings) (geometry, error) {
 			return g, nil
 		}
 		if g.groups == 1 {
-			return g, fmt.Errorf("%d bytes are too few for an ext4 filesystem with %d inodes", length, inodes)
+			return g, fmt.Errorf("%d bytes are too few for an ext filesystem with %d inodes", length, inodes)
 		}
 		g.blocks -= last
 	}
@@ -113,6 +116,6 @@ func reservedGDT(g geometry, s settings) int64 {
 			target = g.blocks * 1024
 		}
 	}
-	n := ceil(ceil(target, blocksPerGroup), blockSize/descSize) - g.gdt
+	n := ceil(ceil(target, blocksPerGroup), blockSize/g.descSize) - g.gdt
 	return min(max(n, 0), maxReservedGDT)
 }

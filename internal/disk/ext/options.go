@@ -1,4 +1,4 @@
-// Package ext writes ext4 filesystems into a part of a file, filled from a
+// Package ext writes ext2, ext3 and ext4 filesystems into a part of a file, filled from a
 // directory and from what the builder could not put there (device nodes, flags,
 // attributes). Nothing is mounted, no program is run, and the same input gives
 // the same bytes.
@@ -19,6 +19,7 @@ import (
 
 // Options say what to write.
 type Options struct {
+	Type     string // "ext2", "ext3" or "ext4"
 	Length   int64  // bytes
 	Label    string // at most 16 bytes
 	UUID     string
@@ -41,6 +42,7 @@ const blockSize = 4096
 
 // settings are Options that have been read.
 type settings struct {
+	fsType         string
 	uuid, hashSeed uuid.UUID
 	label          string
 	ratio          int64 // bytes of the filesystem for each inode
@@ -61,7 +63,16 @@ func Check(o Options) error {
 }
 
 func read(o Options) (settings, error) {
-	s := settings{label: o.Label, ratio: 16384, journal: -1, reserved: 5, metadataCsum: true, epoch: o.Epoch}
+	s := settings{fsType: o.Type, label: o.Label, ratio: 16384, journal: -1, reserved: 5, epoch: o.Epoch}
+	switch o.Type {
+	case "ext2":
+		s.journal = 0
+	case "ext3":
+	case "ext4":
+		s.metadataCsum = true
+	default:
+		return s, fmt.Errorf("filesystem type %q is none of ext2, ext3 and ext4", o.Type)
+	}
 	var err error
 	if s.uuid, err = uuid.Parse(o.UUID); err != nil {
 		return s, fmt.Errorf("UUID %q: %w", o.UUID, err)
@@ -93,6 +104,8 @@ func read(o Options) (settings, error) {
 	}
 	return s, nil
 }
+
+func (s settings) ext4() bool { return s.fsType == "ext4" }
 
 func (s *settings) option(name, value string) error {
 	unknown := &UnknownOptionError{name + " " + value}
@@ -133,13 +146,16 @@ func (s *settings) option(name, value string) error {
 	case "-O":
 		for _, feature := range strings.Split(value, ",") {
 			switch feature {
-			case "metadata_csum":
-				s.metadataCsum = true
 			case "^metadata_csum":
 				s.metadataCsum = false
 			case "^has_journal":
 				s.journal = 0
-			case "has_journal", "extent", "extents", "64bit", "flex_bg", "sparse_super", "dir_index", "filetype", "resize_inode", "large_file", "huge_file", "ext_attr", "dir_nlink", "extra_isize":
+			case "sparse_super", "dir_index", "filetype", "resize_inode", "large_file", "ext_attr":
+			case "metadata_csum", "has_journal", "extent", "extents", "64bit", "flex_bg", "huge_file", "dir_nlink", "extra_isize":
+				if !s.ext4() {
+					return &UnknownOptionError{"-O " + feature}
+				}
+				s.metadataCsum = s.metadataCsum || feature == "metadata_csum"
 			default:
 				return &UnknownOptionError{"-O " + feature}
 			}

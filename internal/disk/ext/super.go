@@ -2,6 +2,7 @@ package ext
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,9 +50,8 @@ func (w *writer) encode(n *inode) ([]byte, error) {
 	case n.kind() == unix.S_IFCHR || n.kind() == unix.S_IFBLK:
 		block = deviceNumber(n.rdev)
 	case n.kind() == unix.S_IFREG || n.kind() == unix.S_IFDIR || n.kind() == unix.S_IFLNK:
-		n.flags |= flagExtents
-		if block, err = w.extentTree(n); err != nil {
-			return nil, err
+		if block, err = w.blockMap(n); err != nil {
+			return nil, fmt.Errorf("cannot store %s: %w", n.path, err)
 		}
 	default:
 		block = make([]byte, 60)
@@ -98,6 +98,14 @@ func (w *writer) encode(n *inode) ([]byte, error) {
 		le.PutUint16(b[130:], uint16(sum>>16))
 	}
 	return b, nil
+}
+
+func (w *writer) blockMap(n *inode) ([]byte, error) {
+	if !w.ext4() {
+		return w.indirectMap(n)
+	}
+	n.flags |= flagExtents
+	return w.extentTree(n)
 }
 
 // time gives a time as an inode has it: 32 bits of seconds, then two more and
@@ -180,7 +188,7 @@ func (w *writer) describe() error {
 			return err
 		}
 		free := w.alloc.freeIn(g*blocksPerGroup, w.groupBlocks(g))
-		w.putDesc(table[g*descSize:][:descSize], g, free, used, dirs[g], blockMap, inodeMap)
+		w.putDesc(table[g*w.descSize:][:w.descSize], g, free, used, dirs[g], blockMap, inodeMap)
 	}
 	for g := range w.groups {
 		if !hasSuper(g) {
@@ -207,11 +215,15 @@ func (w *writer) putDesc(b []byte, group, free, used, dirs int64, blockMap, inod
 	d := w.groupTable[group]
 	split32 := func(low, high int, n int64) {
 		le.PutUint32(b[low:], uint32(n))
-		le.PutUint32(b[high:], uint32(n>>32))
+		if high < len(b) {
+			le.PutUint32(b[high:], uint32(n>>32))
+		}
 	}
 	split16 := func(low, high int, n int64) {
 		le.PutUint16(b[low:], uint16(n))
-		le.PutUint16(b[high:], uint16(n>>16))
+		if high < len(b) {
+			le.PutUint16(b[high:], uint16(n>>16))
+		}
 	}
 	split32(0, 0x20, d.blockBitmap)
 	split32(4, 0x24, d.inodeBitmap)
@@ -260,8 +272,14 @@ func (w *writer) superblock(group, freeInodes int64) []byte {
 		compat |= compatJournal
 	}
 	put32(0x5c, compat)
-	put32(0x60, incompatFiletype|incompatExtents|incompat64bit|incompatFlexBG)
-	ro := int64(roSparseSuper | roLargeFile | roHugeFile | roDirNlink | roExtraIsize)
+	incompat, ro := int64(incompatFiletype), int64(roSparseSuper|roLargeFile)
+	if w.ext4() {
+		incompat |= incompatExtents | incompat64bit | incompatFlexBG
+		ro |= roHugeFile | roDirNlink | roExtraIsize
+		put16(0xfe, w.descSize)
+		b[0x174] = logFlexGroups
+	}
+	put32(0x60, incompat)
 	if w.metadataCsum {
 		ro |= roMetadataCsum
 		b[0x175] = 1 // CRC-32C
@@ -279,13 +297,11 @@ func (w *writer) superblock(group, freeInodes int64) []byte {
 	}
 	copy(b[0xec:], w.hashSeed[:])
 	b[0xfc] = hashHalfMD4
-	put16(0xfe, descSize)
 	put32(0x100, 0xc) // user attributes and access control lists by default
 	put32(0x108, w.now)
 	put16(0x15c, extraSize)
 	put16(0x15e, extraSize)
 	put32(0x160, 2) // hashes are of unsigned bytes
-	b[0x174] = logFlexGroups
 	if w.metadataCsum {
 		put32(0x3fc, int64(checksum(^uint32(0), b[:0x3fc])))
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Write makes an ext4 filesystem at offset base of w, which must read as zeros
+// Write makes a filesystem at offset base of w, which must read as zeros
 // there, and fills it. ErrNoSpace is wrapped where the files do not fit.
 func Write(ctx context.Context, out io.WriterAt, base int64, src Source, o Options) error {
 	s, err := read(o)
@@ -113,8 +113,12 @@ func (w *writer) placeMetadata() error {
 		w.alloc.take(g*blocksPerGroup, w.overhead(g))
 	}
 	w.groupTable = make([]groupDesc, w.groups)
-	for first := int64(0); first < w.groups; first += flexGroups {
-		end := min(first+flexGroups, w.groups)
+	together := int64(1)
+	if w.ext4() {
+		together = flexGroups
+	}
+	for first := int64(0); first < w.groups; first += together {
+		end := min(first+together, w.groups)
 		from := first * blocksPerGroup
 		for _, part := range []struct {
 			count int64
@@ -174,7 +178,6 @@ func (w *writer) ownAttributes() Attributes {
 // further groups: each of the first copy is an indirect block that lists its
 // copies in the groups that have superblocks.
 func (w *writer) makeResizeInode() error {
-	const pointers = blockSize / 4
 	n := &inode{number: resizeInode, path: "the resize inode", links: 1, Attributes: w.ownAttributes()}
 	n.size = (pointers*pointers + pointers + 12) * blockSize
 	w.resizeIno = n
