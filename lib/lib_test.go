@@ -80,7 +80,7 @@ func TestDefaults(t *testing.T) {
 		{"checksum", "common-defaults", "$DIB_CHECKSUM,$DIB_OFFLINE,$DIB_NO_TMPFS,$DIB_MIN_TMPFS", nil, "0,,0,2"},
 		{"image", "img-defaults", "$FS_TYPE,$IMAGE_TYPE,$IMAGE_NAME", nil, "ext4,qcow2,image"},
 		{"image given", "img-defaults", "$FS_TYPE,$IMAGE_NAME", []string{"FS_TYPE=xfs", "IMAGE_NAME=a b"}, "xfs,a b"},
-		{"ramdisk", "ramdisk-defaults", "$RAMDISK_ELEMENT,$DIB_NO_TMPFS,$DIB_MIN_TMPFS,$FS_TYPE", nil, "ramdisk,1,1,ext4"},
+		{"D72 ramdisk", "ramdisk-defaults", "$RAMDISK_ELEMENT,$DIB_NO_TMPFS,$DIB_MIN_TMPFS,$FS_TYPE", nil, "ramdisk,1,1,ext4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out, status := bash(t, tt.env, `source "$_LIB/`+tt.file+`"; printf %s "`+tt.print+`"`)
@@ -91,7 +91,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestDieNeverSucceeds(t *testing.T) {
+func TestD30M17DieNeverSucceeds(t *testing.T) {
 	for _, tt := range []struct {
 		name, script string
 		status       int
@@ -130,9 +130,9 @@ func TestSelectBootKernelInitrd(t *testing.T) {
 			"vmlinuz-6.1.0-9-amd64": "", "initrd.img-6.1.0-9-amd64": "",
 			"vmlinuz-6.1.0-10-amd64": "", "initrd.img-6.1.0-10-amd64": ""}), nil,
 			"vmlinuz-6.1.0-10-amd64 initrd.img-6.1.0-10-amd64"},
-		{"newest kernel without initrd", debian(map[string]string{
+		{"M68 newest kernel without initrd", debian(map[string]string{
 			"vmlinuz-1": "", "initrd.img-1": "", "vmlinuz-2": ""}), nil, "vmlinuz-1 initrd.img-1"},
-		{"three generic kernels", debian(map[string]string{
+		{"D31 M68 three generic kernels", debian(map[string]string{
 			"vmlinuz-5.1-generic": "", "vmlinuz-5.2-generic": "", "vmlinuz-5.10-generic": "", "vmlinuz-6.0-lowlatency": "",
 			"initrd.img-5.1-generic": "", "initrd.img-5.2-generic": "", "initrd.img-5.10-generic": "", "initrd.img-6.0-lowlatency": ""}), nil,
 			"vmlinuz-5.10-generic initrd.img-5.10-generic"},
@@ -159,7 +159,7 @@ func TestSelectBootKernelInitrd(t *testing.T) {
 		{"gentoo", map[string]string{
 			"etc/gentoo-release": "", "boot/vmlinuz-6.1-gentoo": "", "boot/initramfs-6.1-gentoo": ""}, nil,
 			"vmlinuz-6.1-gentoo initramfs-6.1-gentoo"},
-		{"unknown rpm distribution", map[string]string{
+		{"D31 unknown rpm distribution", map[string]string{
 			"boot/vmlinuz-5.10": "", "boot/initramfs-5.10.img": ""}, []string{"DISTRO_NAME=openeuler"},
 			"vmlinuz-5.10 initramfs-5.10.img"},
 		{"patterns", debian(map[string]string{"custom-2": "", "custom-10": "", "rd-1": ""}),
@@ -232,7 +232,7 @@ func TestRunPhase(t *testing.T) {
 	}
 }
 
-func TestRamdiskFunctions(t *testing.T) {
+func TestD75RamdiskFunctions(t *testing.T) {
 	dir := makeTree(t, map[string]string{
 		"boot/vmlinuz-9": "", "boot/vmlinuz-10": "", "s/init": "A\n", "s/init-end": "Z\n", "f/10-b": "B\n", "f/20-c": "C\n",
 		"deps/x": "sh  cat\nls", "bad/x": "sh no-such-program",
@@ -244,7 +244,7 @@ func TestRamdiskFunctions(t *testing.T) {
 		ensure_binaries "$DIR/bad" || true
 		populate_init "$DIR/s" "$DIR/f" "$DIR/init"
 		cat "$DIR/init"`)
-	want := "10\ncannot make a ramdisk: missing programs: no-such-program\nA\n\n# 10-b\nB\n\n# 20-c\nC\nZ\n"
+	want := "10\ncannot make a ramdisk: missing programs: no-such-program; elements that name them in binary-deps.d must install them\nA\n\n# 10-b\nB\n\n# 20-c\nC\nZ\n"
 	if status != 0 || out != want {
 		t.Errorf("status %d, output %q, want %q", status, out, want)
 	}

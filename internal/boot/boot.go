@@ -243,7 +243,7 @@ func arguments(o Options) ([]string, error) {
 	disk := 0
 	add := func(drive string) {
 		id := fmt.Sprintf("disk%d", disk)
-		argv = append(argv, "-drive", "if=none,id="+id+","+drive, "-device", device(o.Bus, id, disk))
+		argv = append(argv, "-drive", "if=none,id="+id+","+drive, "-device", device(o, id, disk))
 		disk++
 	}
 	if o.Image != "" {
@@ -274,10 +274,15 @@ func arguments(o Options) ([]string, error) {
 	return append(argv, o.Args...), nil
 }
 
-// device is the guest's side of disk number n.
-func device(bus, id string, n int) string {
+// device is the guest's side of disk number n. A kernel that is booted directly
+// comes before all disks.
+func device(o Options, id string, n int) string {
 	models := map[string]string{"virtio": "virtio-blk-pci", "scsi": "scsi-hd,bus=scsi0.0", "ide": "ide-hd", "sata": fmt.Sprintf("ide-hd,bus=ahci0.%d", n)}
-	return fmt.Sprintf("%s,drive=%s,bootindex=%d", models[bus], id, n)
+	index := n
+	if o.Kernel != "" {
+		index++
+	}
+	return fmt.Sprintf("%s,drive=%s,bootindex=%d", models[o.Bus], id, index)
 }
 
 // createOverlay makes the disk the guest writes to: a file without a name that

@@ -52,9 +52,9 @@ func TestArguments(t *testing.T) {
 		[][]string{
 			{"/opt/qemu"}, common("-machine", "q35"), {"-accel", "kvm", "-cpu", "host", "-smp", "4", "-m", "2048"}, channels,
 			{"-device", "ich9-ahci,id=ahci0"},
-			{"-drive", "if=none,id=disk0,format=qcow2,cache=unsafe,discard=unmap,file=/proc/self/fd/5", "-device", "ide-hd,bus=ahci0.0,drive=disk0,bootindex=0"},
-			{"-drive", "if=none,id=disk1,format=qcow2,snapshot=on,file=/x,,y", "-device", "ide-hd,bus=ahci0.1,drive=disk1,bootindex=1"},
-			{"-drive", "if=none,id=disk2,format=raw,file=/z", "-device", "ide-hd,bus=ahci0.2,drive=disk2,bootindex=2"},
+			{"-drive", "if=none,id=disk0,format=qcow2,cache=unsafe,discard=unmap,file=/proc/self/fd/5", "-device", "ide-hd,bus=ahci0.0,drive=disk0,bootindex=1"},
+			{"-drive", "if=none,id=disk1,format=qcow2,snapshot=on,file=/x,,y", "-device", "ide-hd,bus=ahci0.1,drive=disk1,bootindex=2"},
+			{"-drive", "if=none,id=disk2,format=raw,file=/z", "-device", "ide-hd,bus=ahci0.2,drive=disk2,bootindex=3"},
 			{"-bios", "/OVMF.fd", "-kernel", "k", "-initrd", "i", "-append", "console=ttyS0"},
 			{"-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile=", "-s"},
 		},

@@ -91,18 +91,24 @@ func (b *builder) writeArtifact(ctx context.Context, src *sources, out plan.Outp
 	if out.Engine != "" {
 		return b.fillScratch(ctx, src, out, progress)
 	}
+	return b.save(ctx, out.Path, func(file *checksum.File) error { return b.writeFormat(ctx, src, out, file, progress) })
+}
+
+// save has a file written, gives it its name by the rules for images, and
+// writes the checksums that were asked for.
+func (b *builder) save(ctx context.Context, path string, write func(*checksum.File) error) error {
 	digests, err := checksum.Parse(b.plan.Recipe.Checksum)
 	if err != nil {
 		return err
 	}
-	pending, err := output.Create(b.abs(out.Path))
+	pending, err := output.Create(b.abs(path))
 	if err != nil {
 		return err
 	}
 	defer pending.Abort()
 	file := checksum.NewFile(pending.File(), digests)
 	defer file.Close()
-	if err := b.writeFormat(ctx, src, out, file, progress); err != nil {
+	if err := write(file); err != nil {
 		return err
 	}
 	sums, err := file.Sums(ctx)
@@ -110,7 +116,7 @@ func (b *builder) writeArtifact(ctx context.Context, src *sources, out plan.Outp
 		return err
 	}
 	for _, s := range sums {
-		if err := pending.Attach("."+s.Name, []byte(s.Line(out.Path))); err != nil {
+		if err := pending.Attach("."+s.Name, []byte(s.Line(path))); err != nil {
 			return err
 		}
 	}

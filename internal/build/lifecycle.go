@@ -43,6 +43,9 @@ func (b *builder) build(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.publishFiles(ctx); err != nil {
+		return err
+	}
 	return b.publishManifests()
 }
 

@@ -65,7 +65,7 @@ func ParseCreate(name string, args []string, host Host) (recipe.Recipe, error) {
 		at := slices.IndexFunc(createOptions, func(o createOption) bool { return o.Option == m.Option })
 		createOptions[at].assign(vars, m.Value)
 	}
-	if err := vars.assignDefaults(host); err != nil {
+	if err := vars.assignDefaults(name, host); err != nil {
 		return recipe.Recipe{}, err
 	}
 	return readRecipe(name, args, words, vars, host)
@@ -99,7 +99,6 @@ func readRecipe(name string, args, words []string, vars *variables, host Host) (
 		NoTmpfs:        v["DIB_NO_TMPFS"] != "0",
 	}
 	if rec.Ramdisk {
-		vars.exportDefault("RAMDISK_ELEMENT", "ramdisk")
 		rec.RamdiskElement = v["RAMDISK_ELEMENT"]
 	}
 	if types, given := v[varTypes]; given {

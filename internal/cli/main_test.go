@@ -70,7 +70,7 @@ func TestMainDispatch(t *testing.T) {
 		{[]string{"disk-image-create", "--version"}, 0, "3.42.0\n", ""},
 		{[]string{"ramdisk-image-create", "--version"}, 0, "3.42.0\n", ""},
 		{[]string{"ramdisk-image-create", "-h"}, 0, "Usage: ramdisk-image-create", ""},
-		{[]string{"dib", "ramdisk-image-create", "x"}, 1, "", "ramdisk-image-create: ramdisks are not supported yet"},
+		{[]string{"dib", "ramdisk-image-create", "x"}, 7, "building image of [x]\n", ""},
 		{[]string{"disk-image-create"}, 1, "", "disk-image-create: cannot build: no elements given"},
 		{[]string{"disk-image-create", "-z", "--bogus"}, 1, "",
 			"disk-image-create: invalid option -- 'z'\ndisk-image-create: unrecognized option '--bogus'\n"},

@@ -24,9 +24,6 @@ func supportedTypes() []string { return formats.Names() }
 // checkSupported refuses what DIB offers and this version does not, so that
 // nothing that was asked for is silently left out.
 func (r *reader) checkSupported(rec recipe.Recipe, host Host) {
-	if rec.Ramdisk {
-		r.problem("ramdisks are not supported yet; disk-image-create builds disk images")
-	}
 	r.checkTypes(rec.Types)
 	if _, err := checksum.Parse(rec.Checksum); err != nil {
 		r.problem("%w", err)

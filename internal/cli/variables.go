@@ -95,7 +95,14 @@ func (v *variables) assignStart(args []string) {
 }
 
 // assignDefaults assigns what neither the environment nor an option gave.
-func (v *variables) assignDefaults(host Host) error {
+func (v *variables) assignDefaults(name string, host Host) error {
+	if name == ramdiskCommand {
+		// A ramdisk is put together inside the image, in memory again: that
+		// would be needed twice (D72).
+		v.exportDefault("DIB_NO_TMPFS", "1")
+		v.exportDefault("DIB_MIN_TMPFS", "1")
+		v.exportDefault("RAMDISK_ELEMENT", "ramdisk")
+	}
 	v.exportDefault("ARCH", host.Arch)
 	v.exportDefault("IMAGE_NAME", "image")
 	v.exportDefault("IMAGE_TYPE", "qcow2")

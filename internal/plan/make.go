@@ -113,8 +113,7 @@ func Make(rec recipe.Recipe, lib *element.Library, opt Options) (*Plan, error) {
 	}
 	note(p.checkData(elements))
 	note(p.chooseLayout(elements, opt))
-	for _, out := range p.Outputs {
-		file := out.Path
+	for _, file := range outputFiles(p) {
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(opt.Dir, file)
 		}
@@ -234,6 +233,18 @@ func outputs(rec recipe.Recipe, p *Plan) []Output {
 		}
 	}
 	return slices.Concat(trees, disks, raw)
+}
+
+// outputFiles are the paths that the build will write.
+func outputFiles(p *Plan) []string {
+	var paths []string
+	for _, out := range p.Outputs {
+		paths = append(paths, out.Path)
+	}
+	if p.Recipe.Ramdisk { // written by a hook of the ramdisk elements
+		paths = append(paths, p.Recipe.ImageName+".initramfs", p.Recipe.ImageName+".kernel")
+	}
+	return paths
 }
 
 func checkOutput(file string) error {

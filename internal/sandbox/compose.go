@@ -309,12 +309,15 @@ var sudoPaths = []string{"/usr/bin/sudo", "/bin/sudo", "/usr/local/bin/sudo", "/
 func makeStandIns(rootless bool) error {
 	var present []string
 	for _, p := range sudoPaths {
-		if _, err := os.Stat(p); err == nil {
-			present = append(present, p)
+		st, err := os.Stat(p)
+		if err != nil {
+			continue
 		}
-	}
-	if !rootless && len(present) > 0 {
-		return nil
+		if !rootless && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			// The caller's PATH may not lead there.
+			return os.Symlink(p, filepath.Join(place.StandInDir, "sudo"))
+		}
+		present = append(present, p)
 	}
 	binary := filepath.Join(place.StandInDir, "dib")
 	if err := placeBinary(binary); err != nil {

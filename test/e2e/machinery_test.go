@@ -426,3 +426,39 @@ func TestSideBySide(t *testing.T) {
 		b.tmpIsEmpty()
 	})
 }
+
+// TestOwnOutputs is about elements that write their results beside the image
+// that is not made, as those of ironic-python-agent-builder do.
+func TestOwnOutputs(t *testing.T) {
+	asEach(t, func(t *testing.T, b *workbench) {
+		if err := os.Mkdir(filepath.Join(b.out, "sub"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := lab.ChownTree(filepath.Join(b.out, "sub"), b.actor); err != nil {
+			t.Fatal(err)
+		}
+		o := b.mustBuild(build{args: []string{"-n", "-o", "sub/agent", "--checksum", "fake-os", "own-outputs"}})
+		if strings.Contains(o.Stdout, "writing") {
+			t.Errorf("a disk image was made:\n%s", tail(o.Stdout))
+		}
+		if got := b.read("sub/agent.kernel"); got != "kernel of sub/agent\n" {
+			t.Errorf("the kernel is %q", got)
+		}
+		names, err := filepath.Glob(filepath.Join(b.out, "sub/*"))
+		if err != nil || len(names) != 4 {
+			t.Errorf("outputs: %v, %v", names, err)
+		}
+		for _, name := range names {
+			var st unix.Stat_t
+			if err := unix.Stat(name, &st); err != nil || int(st.Uid) != b.actor.UID {
+				t.Errorf("%s belongs to %d (%v), want %d", name, st.Uid, err, b.actor.UID)
+			}
+		}
+		list := output(t, "tar", "-tzf", filepath.Join(b.out, "sub/agent.initramfs"))
+		mustContain(t, "the archive", list, `^\./etc/os-release$`, `^\./boot/vmlinuz-6\.1\.0-9-amd64$`)
+		if strings.Contains(list, "./proc/1") || strings.Contains(list, "resolv.conf.ORIG") {
+			t.Errorf("the archive has what is not of the image:\n%s", list)
+		}
+		output(t, "sh", "-c", "cd '"+b.out+"' && sha256sum -c --quiet sub/agent.kernel.sha256 sub/agent.initramfs.sha256")
+	})
+}

@@ -11,6 +11,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,6 +141,7 @@ type build struct {
 	path    string            // PATH, if not the usual one
 	hide    []string          // names of programs the host shall not have
 	stdin   string
+	command string        // instead of create
 	limit   time.Duration // default: two minutes
 	started func(*lab.Running)
 }
@@ -159,7 +161,7 @@ func (b *workbench) try(bd build) (lab.Outcome, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), bd.limit)
 	defer cancel()
 	c := lab.Command{
-		Actor: b.actor, Argv: append([]string{b.lab.Dib, "create"}, bd.args...), Dir: b.out,
+		Actor: b.actor, Argv: append([]string{b.lab.Dib, cmp.Or(bd.command, "create")}, bd.args...), Dir: b.out,
 		Env: b.actor.Environment(env), Hide: lab.Where(bd.hide), Stdin: bd.stdin, Started: bd.started,
 	}
 	o, err := c.Run(ctx)
