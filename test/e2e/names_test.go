@@ -47,7 +47,7 @@ func buildOddNames(t *testing.T, b *workbench) {
 	env := map[string]string{
 		"ELEMENTS_PATH": library + ":" + b.lab.Elements(), "TMPDIR": "", "TMP_DIR": tmp, "ODD_RECORD": record, "DIB_IMAGE_CACHE": "", "DIB_QUIET": "0",
 	}
-	args := []string{"-n", "-t", "qcow2,raw", "-o", name, "--logfile", log, "--image-cache", cache, "--no-tmpfs", "odd"}
+	args := []string{"-n", "-t", "qcow2,raw", "-o", name, "--logfile", log, "--image-cache", cache, "--no-tmpfs", "--checksum", "odd"}
 	o := b.mustBuild(build{args: args, env: env})
 	b.mustBuild(build{args: args, env: env}) // renames the first
 
@@ -77,8 +77,16 @@ func buildOddNames(t *testing.T, b *workbench) {
 			count[filepath.Ext(rest)]++
 		}
 	}
-	if count[".qcow2"] != 2 || count[".raw"] != 2 || count[".copy"] != 1 || count["log"] != 2 {
+	if count[".qcow2"] != 2 || count[".raw"] != 2 || count[".md5"] != 4 || count[".sha256"] != 4 || count[".copy"] != 1 || count["log"] != 2 {
 		t.Errorf("files are %v", entries)
+	}
+	for _, e := range entries { // the renamed ones too
+		switch path := filepath.Join(out, e.Name()); filepath.Ext(path) {
+		case ".md5":
+			output(t, "md5sum", "--strict", "-c", path)
+		case ".sha256":
+			output(t, "sha256sum", "--strict", "-c", path)
+		}
 	}
 	text, err := os.ReadFile(record)
 	if err != nil {
