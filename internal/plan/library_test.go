@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"io/fs"
 	"slices"
 	"testing"
@@ -53,12 +54,18 @@ func TestEmbeddedElementsCombine_M09(t *testing.T) {
 const packageManager = "bin/install-packages"
 
 // combinable leaves out those of names that bring, or need an element that
-// brings, another package manager than the operating system does.
+// brings, another package manager than the operating system does, or another
+// operating system.
 func combinable(t *testing.T, lib *element.Library, system string, names []string) []string {
 	t.Helper()
 	own := packageManagers(t, lib, system)
 	var rest []string
 	for _, name := range names {
+		// One that builds on an operating system is for that one only.
+		var provided *element.AlreadyProvidedError
+		if _, err := lib.Resolve([]string{system, name, "block-device-mbr"}); errors.As(err, &provided) {
+			continue
+		}
 		for _, m := range packageManagers(t, lib, system, name) {
 			if !slices.Contains(own, m) {
 				name = ""
