@@ -27,7 +27,7 @@ type machine struct {
 }
 
 // absolute matches the paths of scripts that lead out of a scratch tree.
-var absolute = regexp.MustCompile(`(^|[\s"'=(>:!])/(etc|sys|usr/local|usr/lib|usr/etc|usr/share|home|root|var|lib|run|tmp)\b`)
+var absolute = regexp.MustCompile(`(^|[\s"'=(>:!])/(etc|sys|usr/local|usr/lib|usr/etc|usr/share|usr/sbin|sbin|home|root|var|lib|run|tmp)\b`)
 
 func newMachine(t *testing.T, files map[string]string) *machine {
 	t.Helper()
