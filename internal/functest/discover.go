@@ -39,7 +39,7 @@ const (
 	formatsFile = "test-output-formats"
 	typeFile    = "element-type"
 
-	defaultFormat = "qcow2"
+	defaultFormat = "tar"
 )
 
 // Discover finds the tests of every element that is not hidden, by ID. What is
