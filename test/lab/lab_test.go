@@ -52,7 +52,8 @@ func TestOutcome(t *testing.T) {
 }
 
 func TestProcessesAreSeen(t *testing.T) {
-	cmd := bash("sleep 1000 & wait")
+	// It stays when sleep is killed first, so that it always ends by a signal.
+	cmd := bash("sleep 1000 & while :; do wait; done")
 	var names []string
 	cmd.Started = func(r *Running) {
 		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && !slices.Contains(names, "sleep"); time.Sleep(time.Millisecond) {
