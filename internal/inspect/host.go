@@ -11,26 +11,23 @@ import (
 )
 
 // HostTree reads a directory of the host, such as one where a filesystem is
-// mounted, without going into others that are mounted below.
+// mounted, with what is mounted below it.
 type HostTree struct{ Dir string }
 
 // Walk implements Walker.
 func (t *HostTree) Walk(visit func(Entry) error) error {
-	var top unix.Stat_t
-	if err := unix.Lstat(t.Dir, &top); err != nil {
-		return &os.PathError{Op: "stat", Path: t.Dir, Err: err}
-	}
-	return t.file(".", top.Dev, visit)
+	return t.file(".", visit)
 }
 
-func (t *HostTree) file(path string, dev uint64, visit func(Entry) error) error {
+func (t *HostTree) file(path string, visit func(Entry) error) error {
 	name := filepath.Join(t.Dir, path)
 	var st unix.Stat_t
 	if err := unix.Lstat(name, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: name, Err: err}
 	}
+	// Subvolumes of btrfs count their inodes from the beginning.
 	e := Entry{
-		Path: path, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Size: st.Size, ModTime: time.Unix(st.Mtim.Unix()).UTC(), ID: st.Ino, Links: uint32(st.Nlink),
+		Path: path, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Size: st.Size, ModTime: time.Unix(st.Mtim.Unix()).UTC(), ID: st.Ino ^ st.Dev<<44, Links: uint32(st.Nlink),
 	}
 	var err error
 	if e.Xattrs, err = xattrs(name); err != nil {
@@ -51,7 +48,7 @@ func (t *HostTree) file(path string, dev uint64, visit func(Entry) error) error 
 	case Char, Block:
 		e.Major, e.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
 	}
-	if err := visit(e); err != nil || st.Mode&TypeMask != Dir || st.Dev != dev {
+	if err := visit(e); err != nil || st.Mode&TypeMask != Dir {
 		return err
 	}
 	entries, err := os.ReadDir(name)
@@ -59,7 +56,7 @@ func (t *HostTree) file(path string, dev uint64, visit func(Entry) error) error 
 		return err
 	}
 	for _, entry := range entries {
-		if err := t.file(filepath.Join(path, entry.Name()), dev, visit); err != nil {
+		if err := t.file(filepath.Join(path, entry.Name()), visit); err != nil {
 			return err
 		}
 	}

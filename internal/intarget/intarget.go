@@ -10,6 +10,7 @@ import (
 	"github.com/dib-builder/dib/internal/intarget/cacheurl"
 	"github.com/dib-builder/dib/internal/intarget/cmdline"
 	"github.com/dib-builder/dib/internal/intarget/copyprograms"
+	"github.com/dib-builder/dib/internal/intarget/extractimage"
 	"github.com/dib-builder/dib/internal/intarget/installstatic"
 	"github.com/dib-builder/dib/internal/intarget/mappackages"
 	"github.com/dib-builder/dib/internal/intarget/pkginstalls"
@@ -26,6 +27,7 @@ func Commands() map[string]command.Func {
 		"cache-url":               cacheurl.Run,
 		"copy-programs":           copyprograms.Run,
 		"early-packages":          pkginstalls.Early,
+		"extract-image":           extractimage.Run,
 		"install-static":          installstatic.Run,
 		"map-packages":            mappackages.Run,
 		"package-installs":        pkginstalls.LegacyInstall,

@@ -41,6 +41,17 @@ func openZstd(r io.Reader) (io.ReadCloser, error) {
 	return d.IOReadCloser(), nil
 }
 
+// IsCompressed reports whether a stream that begins so is compressed in a way
+// that Decompress knows. Six bytes are enough.
+func IsCompressed(start []byte) bool {
+	for _, m := range magics {
+		if bytes.HasPrefix(start, []byte(m.start)) {
+			return true
+		}
+	}
+	return false
+}
+
 // Decompress returns the content of a stream that may be compressed with gzip,
 // bzip2, xz or zstd, which its first bytes tell. Anything else is returned as it is.
 func Decompress(r io.Reader) (io.ReadCloser, error) {
