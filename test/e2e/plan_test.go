@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dib-builder/dib/internal/plan/show"
+	"github.com/dib-builder/dib/internal/secret"
 	"github.com/dib-builder/dib/test/lab"
 )
 
@@ -75,7 +76,7 @@ func TestPlanIsWhatABuildDoes(t *testing.T) {
 	asEach(t, func(t *testing.T, b *workbench) {
 		b.write("own/spy/environment.d/20-spy", "export SPY_VALUE=$(( 6 * 7 )) SPY_LINES=$'one\\ntwo' SPY_ROOT=${TARGET_ROOT:-}\nexport SPY_ELEMENTS=$(ls \"$TMP_HOOKS_PATH\" | wc -l)\n")
 		b.write("own/spy/root.d/99-spy*", "#!/bin/bash\nset -eu\necho \"SPY $(env -0 | base64 -w0)\"\n")
-		env := map[string]string{"ELEMENTS_PATH": filepath.Join(b.out, "own") + ":" + b.lab.Elements(), "CALLERS": "a  b"}
+		env := map[string]string{"ELEMENTS_PATH": filepath.Join(b.out, "own") + ":" + b.lab.Elements(), "CALLERS": "a  b", "DIB_SPY_PASSWORD": "correct horse"}
 		args := []string{"-o", "spied", "--image-size", "0.25", "fake-os", "recorder", "spy"}
 		doc := b.plan(env, args...)
 		if got := b.outputs(); !slices.Equal(got, []string{"own"}) {
@@ -125,6 +126,11 @@ func TestPlanIsWhatABuildDoes(t *testing.T) {
 		delete(seen, "_") // of bash in the hook
 		delete(seen, "SHLVL")
 		delete(told, "SHLVL")
+		if seen["DIB_SPY_PASSWORD"] != "correct horse" || told["DIB_SPY_PASSWORD"] != secret.Mark {
+			t.Errorf("a secret: the hook has %q, the plan %q", seen["DIB_SPY_PASSWORD"], told["DIB_SPY_PASSWORD"])
+		}
+		delete(seen, "DIB_SPY_PASSWORD")
+		delete(told, "DIB_SPY_PASSWORD")
 		for _, name := range slices.Sorted(maps.Keys(seen)) {
 			if value, ok := told[name]; !ok || value != seen[name] {
 				t.Errorf("a hook sees %s=%q; planned was %q (%v)", name, seen[name], value, ok)
@@ -140,6 +146,19 @@ func TestPlanIsWhatABuildDoes(t *testing.T) {
 		}
 		if doc.Layout.Size == nil || *doc.Layout.Size != 256<<20 || doc.Outputs[0].Path != "spied.qcow2" {
 			t.Errorf("layout %+v, outputs %v", doc.Layout, doc.Outputs)
+		}
+	})
+}
+
+// Two plans of one request are equal, byte for byte, in both forms.
+func TestPlanRepeats(t *testing.T) {
+	asEach(t, func(t *testing.T, b *workbench) {
+		for _, format := range []string{"text", "json"} {
+			args := []string{"plan", "-f", format, "vm", "debian-minimal", "openssh-server", "growroot", "-o", "x"}
+			first, second := b.dib(nil, args...), b.dib(nil, args...)
+			if first.Exit != 0 || first.Stdout == "" || first.Stdout != second.Stdout {
+				t.Errorf("%s: exit status %d, first\n%s\nthen\n%s", format, first.Exit, first.Stdout, second.Stdout)
+			}
 		}
 	})
 }

@@ -14,6 +14,7 @@ type Layout struct {
 	Source      string       `json:"source"`            // a file, the name of a variable, or that it is built in
 	Element     string       `json:"element,omitempty"` // that brought it
 	Size        *int64       `json:"size,omitempty"`    // of the image
+	Backend     plan.Backend `json:"backend"`           // how the disks are made
 	Disks       []Disk       `json:"disks"`
 	Filesystems []Filesystem `json:"filesystems"`
 }
@@ -33,7 +34,7 @@ type Partition struct {
 	Name   string `json:"name"`
 	Start  *int64 `json:"start,omitempty"`
 	Length *int64 `json:"length,omitempty"`
-	Type   string `json:"type"` // "0x83"
+	Type   string `json:"type"` // "0x83", or a GUID
 	Boot   bool   `json:"boot,omitempty"`
 }
 
@@ -76,7 +77,7 @@ func newLayout(p *plan.Plan, config *blockdev.Config) (Layout, error) {
 	}
 	keepEqual(reflect.ValueOf(&views[0]).Elem(), reflect.ValueOf(views[1]))
 	out := views[0]
-	out.Source, out.Element = p.BlockDevice.Source, p.BlockDevice.Element
+	out.Source, out.Element, out.Backend = p.BlockDevice.Source, p.BlockDevice.Element, p.Backend
 	if known {
 		bytes := sizes[0] * 1024
 		out.Size = &bytes
@@ -110,8 +111,12 @@ func view(l *blockdev.Layout) Layout {
 			shown.Table = d.Table.Label
 			for _, p := range d.Table.Partitions {
 				start, length := p.Start*int64(d.SectorSize), p.Length*int64(d.SectorSize)
+				kind := p.TypeGUID
+				if kind == "" {
+					kind = fmt.Sprintf("0x%02x", p.Type)
+				}
 				shown.Partitions = append(shown.Partitions, Partition{
-					Number: p.Number, Name: p.Name, Start: &start, Length: &length, Type: fmt.Sprintf("0x%02x", p.Type), Boot: p.Boot,
+					Number: p.Number, Name: p.Name, Start: &start, Length: &length, Type: kind, Boot: p.Boot,
 				})
 			}
 		}

@@ -52,8 +52,17 @@ type Document struct {
 	Phases           []plan.Phase   `json:"phases"`
 	Environment      Environment    `json:"environment"`
 	Layout           Layout         `json:"layout"`
-	Outputs          []plan.Output  `json:"outputs"`
+	Secrets          []string       `json:"secrets"` // names of secret variables, and files below $DIB_SECRETS_DIR
+	Outputs          []Output       `json:"outputs"`
 	Warnings         []string       `json:"warnings"`
+}
+
+// Output is a file that the build leaves.
+type Output struct {
+	Type     string `json:"type"`                // as given with -t
+	Path     string `json:"path"`                // as given with -o, with its suffix
+	FromTree bool   `json:"from_tree,omitempty"` // made of the files rather than of the disk
+	Tag      string `json:"tag,omitempty"`       // of a docker image; Path is what is left when no engine takes it
 }
 
 // Environment is what host-side hooks of the root phase see.
@@ -96,7 +105,10 @@ func New(p *plan.Plan, facts Facts) (*Document, error) {
 	doc := &Document{
 		Version: Version, Kind: kind, ImageName: p.Recipe.ImageName, Arch: p.Recipe.Arch,
 		Packages: list(p.Recipe.Packages), Elements: p.Elements, EnvironmentFiles: list(p.Environment), Phases: p.Phases,
-		Environment: environment, Layout: layout, Outputs: list(p.Outputs), Warnings: []string{},
+		Environment: environment, Layout: layout, Secrets: list(p.Secrets), Outputs: []Output{}, Warnings: []string{},
+	}
+	for _, o := range p.Outputs {
+		doc.Outputs = append(doc.Outputs, Output{Type: o.Type, Path: o.Path, FromTree: o.FromTree, Tag: o.Tag})
 	}
 	for _, w := range p.Warnings {
 		doc.Warnings = append(doc.Warnings, redact.String(w))

@@ -135,6 +135,10 @@ func TestGolden(t *testing.T) {
 	}{
 		{"size-unknown", nil, nil},
 		{"size-known", func(r *recipe.Recipe) { r.ImageSizeGiB, r.Packages = "2.5", nil }, nil},
+		{"gpt", func(r *recipe.Recipe) {
+			r.Types, r.DockerTarget = []string{"tgz", "docker", "raw"}, "me/mine:1"
+			r.Env["DIB_BLOCK_DEVICE_CONFIG"] = strings.ReplaceAll(strings.Replace(twoPartitions, "label: mbr", "label: gpt", 1), "primary", "")
+		}, nil},
 		{"environment-unknown", nil, func(f *Facts) {
 			f.Environment, f.Unknown = nil, "environment.d/10-two of element \"two\" failed (exit status 1)\nt0psecret is \x1b[1m wrong"
 		}},

@@ -53,10 +53,18 @@ func (t *text) summary(d *Document) {
 	t.line("Plan of %s (%s, %s)", printable(d.ImageName), strings.ReplaceAll(d.Kind, "-", " "), d.Arch)
 	t.heading("Outputs")
 	for _, o := range d.Outputs {
-		t.line("  %s", printable(o.Path))
+		tag := ""
+		if o.Tag != "" {
+			tag = "  (docker image " + printable(o.Tag) + "; the file only where no engine takes it)"
+		}
+		t.line("  %s%s", printable(o.Path), tag)
 	}
 	if len(d.Outputs) == 0 {
 		t.line("  no image")
+	}
+	if len(d.Secrets) > 0 {
+		t.heading("Secrets that hooks get")
+		t.line("  %s", printable(strings.Join(d.Secrets, " ")))
 	}
 	if len(d.Packages) > 0 {
 		t.heading("Packages asked for with -p")
@@ -92,6 +100,9 @@ func (t *text) layout(l Layout) {
 		size = "image of " + amount(l.Size)
 	}
 	t.heading("Disk layout (%s): %s", printable(l.Source), size)
+	if l.Backend == plan.Loop {
+		t.line("  on a loop device, mounted while the hooks of pre-finalise.d and finalise.d run")
+	}
 	for _, d := range l.Disks {
 		table := "no partitions"
 		if d.Table != "" {
