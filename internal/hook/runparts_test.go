@@ -91,6 +91,66 @@ func TestParseEnv0(t *testing.T) {
 	}
 }
 
+// What one script prints for many files comes apart at the right places,
+// whatever the values are.
+func TestEffects(t *testing.T) {
+	needBash(t)
+	dir := t.TempDir()
+	texts := map[string]string{
+		"10-a": "export A=1\n", "20-b": "export B=$'10-a\\n20-b' A=2\nC=no\n", "30-c": "unset A\nexport 'D=30-c=x'\nreturn\n",
+	}
+	for name, text := range texts {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := run.Cmd{Env: []string{"PATH=" + os.Getenv("PATH"), "Z=10-a"}, Log: func([]byte) {}}
+	before, effects, err := Effects(context.Background(), c, dir, []string{"10-a", "20-b", "30-c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clean := func(env []string) string {
+		var kept []string
+		for _, kv := range env {
+			switch name, _, _ := strings.Cut(kv, "="); name {
+			case "PATH", "SHLVL", "PWD", "OLDPWD":
+			default:
+				kept = append(kept, kv)
+			}
+		}
+		return strings.Join(kept, "|")
+	}
+	got := []string{clean(before)}
+	for _, e := range effects {
+		got = append(got, e.File+": "+clean(e.Env))
+	}
+	want := []string{"Z=10-a", "10-a: A=1|Z=10-a", "20-b: A=2|B=10-a\n20-b|Z=10-a", "30-c: B=10-a\n20-b|D=30-c=x|Z=10-a"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	// The last environment is that which hooks get.
+	env, err := Environment(context.Background(), c, dir, []string{"10-a", "20-b", "30-c"})
+	if err != nil || clean(env) != clean(effects[2].Env) {
+		t.Errorf("environment is %q, %v", env, err)
+	}
+	if before, effects, err = Effects(context.Background(), c, dir, nil); err != nil || clean(before) != "Z=10-a" || len(effects) != 0 {
+		t.Errorf("without files: %q, %v, %v", before, effects, err)
+	}
+	for text, want := range map[string]string{
+		"exit 0\n":            "it ended the shell with exit status 0",
+		"echo why >&2; false": "exit status 1: why",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "20-b"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = Effects(context.Background(), c, dir, []string{"10-a", "20-b", "30-c"})
+		var failed *EnvironmentError
+		if !errors.As(err, &failed) || failed.File != dir+"/20-b" || err.Error() != "cannot source environment file "+dir+"/20-b: "+want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func FuzzParseEnv0(f *testing.F) {
 	for _, seed := range []string{"", "A=1\x00", "A=1", "\x00\x00", "=\x00", "BASH_FUNC_x%%=() { :\n}\x00B=\xff\x00"} {
 		f.Add([]byte(seed))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -63,6 +64,8 @@ func (p *Plan) checkStart(tree *hook.Tree, h Hook, phase Phase, executable func(
 	switch {
 	case interpreter == "" || strings.HasPrefix(interpreter, place.Root+"/"):
 		return nil
+	case lookedUp && p.changesPath(tree):
+		return nil // who knows where to
 	case lookedUp:
 		for _, dir := range filepath.SplitList(p.Env["PATH"]) {
 			if executable(filepath.Join(dir, interpreter)) == nil {
@@ -74,6 +77,16 @@ func (p *Plan) checkStart(tree *hook.Tree, h Hook, phase Phase, executable func(
 		return fail(fmt.Sprintf("its interpreter %s is not on this machine", interpreter), "install it, or correct the name")
 	}
 	return nil
+}
+
+var setsPath = regexp.MustCompile(`(?m)^[^#\n]*\bPATH\+?=`)
+
+// changesPath says whether an environment file may change PATH.
+func (p *Plan) changesPath(tree *hook.Tree) bool {
+	return slices.ContainsFunc(p.Environment, func(h Hook) bool {
+		content, err := tree.ReadFile(path.Join(hook.EnvironmentDir, h.Name))
+		return err != nil || setsPath.Match(content)
+	})
 }
 
 // interpreterOf reads the rest of a line that begins with "#!". With env(1) the

@@ -62,6 +62,35 @@ func TestHookFiles(t *testing.T) {
 	}
 }
 
+// Where an environment file changes PATH, nobody knows what env will find.
+func TestInterpreterOnAnotherPath(t *testing.T) {
+	opt := pure
+	opt.Executable = func(string) error { return fs.ErrNotExist }
+	own := files{"mine/root.d/10-x*": "#!/usr/bin/env tool\n", "mine/environment.d/10-path": "# PATH=\nexport MYPATH=/x\n"}
+	if _, err := Make(newRecipe("debian mine", Env{"PATH": "/bin"}), libraryOf(t, own, files{"debian/element-provides": "operating-system", "base/README": ""}), opt); err == nil || !strings.Contains(err.Error(), "its interpreter tool is in no directory of PATH (/bin)") {
+		t.Errorf("PATH is left alone: %v", err)
+	}
+	own["mine/environment.d/10-path"] = "export PATH=$TMP_HOOKS_PATH/bin:$PATH\n"
+	if _, err := Make(newRecipe("debian mine", Env{"PATH": "/bin"}), libraryOf(t, own, files{"debian/element-provides": "operating-system", "base/README": ""}), opt); err != nil {
+		t.Errorf("PATH is changed: %v", err)
+	}
+}
+
+func FuzzInterpreterOf(f *testing.F) {
+	for _, seed := range []string{"/bin/bash", " /usr/bin/env -S python3 -u", "/usr/bin/env", "/usr/bin/env A=b c", "", "env x/y"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		interpreter, lookedUp := interpreterOf(line)
+		switch {
+		case interpreter != "" && !strings.Contains(line, interpreter):
+			t.Errorf("%q: %q is not in it", line, interpreter)
+		case lookedUp && (interpreter == "" || strings.ContainsAny(interpreter, "/= \t")):
+			t.Errorf("%q: %q cannot be looked up", line, interpreter)
+		}
+	})
+}
+
 // Data files are read by the planner with the parsers of those who use them
 // hours later: everything that is wrong, with its place, at once.
 func TestDataFiles(t *testing.T) {
