@@ -42,6 +42,9 @@ Keys:
 // maxListFile is more than any list of images needs, in bytes.
 const maxListFile = 4 << 20
 
+// maxFindings is how many warnings or mistakes are shown at once.
+const maxFindings = 100
+
 var listOptions = []getopt.Option{{Long: "dry-run"}, {Long: "stop-on-failure"}, {Short: 'h', Long: "help"}}
 
 func knownTypes() buildlist.Options { return buildlist.Options{Types: supportedTypes()} }
@@ -85,15 +88,25 @@ func readList(w io.Writer, names []string) ([]buildlist.Build, error) {
 		files = append(files, buildlist.File{Name: name, Text: text})
 	}
 	builds, wrong, doubtful := buildlist.Read(files, knownTypes())
-	for _, f := range doubtful {
-		f.Message = "warning: " + f.Message
-		_, _ = fmt.Fprintln(w, f.Explain())
+	for i := range doubtful {
+		doubtful[i].Message = "warning: " + doubtful[i].Message
 	}
+	explain(w, doubtful, "warnings")
 	wrong = append(unreadable, wrong...)
-	if len(wrong) > 0 {
-		_, _ = fmt.Fprintln(w, wrong.Explain())
-	}
+	explain(w, wrong, "mistakes")
 	return builds, wrong.Err()
+}
+
+// explain prints findings, of very many only the first.
+func explain(w io.Writer, list finding.List, what string) {
+	if len(list) == 0 {
+		return
+	}
+	shown := list[:min(len(list), maxFindings)]
+	_, _ = fmt.Fprintln(w, shown.Explain())
+	if more := len(list) - len(shown); more > 0 {
+		_, _ = fmt.Fprintf(w, "%s: %d more %s\n", listCommand, more, what)
+	}
 }
 
 func readListFile(name string) ([]byte, error) {

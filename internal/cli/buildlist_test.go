@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/recipe"
@@ -139,5 +140,25 @@ func TestSchemaCommand(t *testing.T) {
 		if status, out, stderr := call(t, program(), nil, tc.argv...); status != tc.status || !has(out, tc.out) || !has(stderr, tc.stderr) {
 			t.Errorf("%q: status %d\n%s%s", tc.argv, status, out, stderr)
 		}
+	}
+}
+
+// TestManyMistakes looks at a file in which everything is wrong.
+func TestManyMistakes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "list.yaml")
+	var text strings.Builder
+	text.WriteString("- imagename: a\n")
+	const keys = 40_000
+	for i := range keys {
+		fmt.Fprintf(&text, "  key%d: x\n", i)
+	}
+	writeFiles(t, map[string]string{file: text.String()})
+	began := time.Now()
+	status, out, stderr := call(t, lister(nil), nil, "diskimage-builder", file)
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if status != 1 || out != "" || !strings.HasSuffix(stderr, fmt.Sprintf("diskimage-builder: %d more mistakes\n", keys-maxFindings)) {
+		t.Errorf("status %d, %q, %q", status, out, stderr[max(0, len(stderr)-200):])
 	}
 }

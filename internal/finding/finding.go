@@ -119,23 +119,31 @@ type Collector struct {
 
 // Errorf adds an error.
 func (c *Collector) Errorf(pos Pos, format string, args ...any) {
-	c.Errors = append(c.Errors, c.finding(pos, fmt.Sprintf(format, args...)))
+	c.Errors = append(c.Errors, c.finding(len(c.Errors), pos, fmt.Sprintf(format, args...)))
 }
 
 // ErrorHint adds an error with a hint what to do about it, which may be empty.
 func (c *Collector) ErrorHint(pos Pos, hint, message string) {
-	f := c.finding(pos, message)
+	f := c.finding(len(c.Errors), pos, message)
 	f.Hint = hint
 	c.Errors = append(c.Errors, f)
 }
 
 // Warnf adds a warning.
 func (c *Collector) Warnf(pos Pos, format string, args ...any) {
-	c.Warnings = append(c.Warnings, c.finding(pos, fmt.Sprintf(format, args...)))
+	c.Warnings = append(c.Warnings, c.finding(len(c.Warnings), pos, fmt.Sprintf(format, args...)))
 }
 
-func (c *Collector) finding(pos Pos, message string) Finding {
-	return Finding{Source: c.Source, Pos: pos, Message: message, Line: lineOf(c.Text, pos.Line)}
+// quoted is how many findings quote their line: nobody reads more of them, and
+// each has to look for it.
+const quoted = 200
+
+func (c *Collector) finding(before int, pos Pos, message string) Finding {
+	f := Finding{Source: c.Source, Pos: pos, Message: message}
+	if before < quoted {
+		f.Line = lineOf(c.Text, pos.Line)
+	}
+	return f
 }
 
 // lineOf is the n-th line of a text, counted from 1 as YAML counts them: line

@@ -221,6 +221,7 @@ func (r *reader) checkCollectionTag(n *yaml.Node, want string) {
 func (r *reader) mapping(n *yaml.Node, depth int) Value {
 	v := Value{Kind: Map, Pos: posOf(n)}
 	var merged, own Pairs
+	first := map[string]int{} // line of a key
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, pos := n.Content[i], posOf(n.Content[i])
 		if k.Kind == yaml.AliasNode {
@@ -239,20 +240,23 @@ func (r *reader) mapping(n *yaml.Node, depth int) Value {
 		if err != nil {
 			r.c.Errorf(pos, "%v", err)
 		}
-		own = r.addKey(own, Pair{k.Value, t, pos, val})
+		if line, again := first[k.Value]; again {
+			r.c.Warnf(pos, "key %q is given twice; the last one counts (the first is in line %d)", k.Value, line)
+		} else {
+			first[k.Value] = pos.Line
+		}
+		own = append(own, Pair{k.Value, t, pos, val})
 	}
+	at := map[string]int{} // place of a key in v.Pairs
 	for _, p := range slices.Concat(merged, own) {
-		v.Pairs = v.Pairs.Set(p)
+		if place, have := at[p.Key]; have {
+			v.Pairs[place] = p
+			continue
+		}
+		at[p.Key] = len(v.Pairs)
+		v.Pairs = append(v.Pairs, p)
 	}
 	return v
-}
-
-// addKey adds a key; of a repeated one the last counts, in the first place.
-func (r *reader) addKey(pairs Pairs, p Pair) Pairs {
-	if first, have := pairs.Get(p.Key); have {
-		r.c.Warnf(p.Pos, "key %q is given twice; the last one counts (the first is in line %d)", p.Key, first.Pos.Line)
-	}
-	return pairs.Set(p)
 }
 
 // Set replaces a key in its place, or adds it at the end.

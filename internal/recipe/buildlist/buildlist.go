@@ -73,13 +73,12 @@ func Read(files []File, opts Options) (builds []Build, errors, warnings finding.
 
 // once drops what is found again through an alias.
 func once(list finding.List) finding.List {
-	var kept finding.List
-	for _, f := range list {
-		if !slices.Contains(kept, f) {
-			kept = append(kept, f)
-		}
-	}
-	return kept
+	seen := map[finding.Finding]bool{}
+	return slices.DeleteFunc(list, func(f finding.Finding) bool {
+		again := seen[f]
+		seen[f] = true
+		return again
+	})
 }
 
 // Command is the name of the command that does the build.
