@@ -8,7 +8,7 @@ func TestImageSize(t *testing.T) {
 		in   SizeInput
 		want int64
 	}{
-		{"computed", SizeInput{UsedKiB: 600000, RootFSType: "xfs"}, 1000000},
+		{"D44 computed", SizeInput{UsedKiB: 600000, RootFSType: "xfs"}, 1000000},
 		{"journal", SizeInput{UsedKiB: 600000, RootFSType: "ext4"}, 1000000 + 64*1024},
 		{"own journal", SizeInput{UsedKiB: 600000, RootFSType: "ext4", JournalMiB: "128"}, 1000000 + 128*1024},
 		{"no float rounding", SizeInput{UsedKiB: 3 * 64, RootFSType: "xfs"}, 320},
@@ -16,9 +16,9 @@ func TestImageSize(t *testing.T) {
 		{"extra", SizeInput{UsedKiB: 1000, ExtraMiB: "1.5", RootFSType: "xfs"}, 2560},
 		{"given", SizeInput{UsedKiB: 1, ImageSizeGiB: "2.5", ExtraMiB: "9", RootFSType: "ext4"}, 2621440},
 		{"unit", SizeInput{ImageSizeGiB: "6GiB"}, 6 << 20},
-		{"beyond 2 TiB", SizeInput{ImageSizeGiB: "12000"}, 12000 << 20},
+		{"D47 beyond 2 TiB", SizeInput{ImageSizeGiB: "12000"}, 12000 << 20},
 		{"efi", SizeInput{UsedKiB: 600000, RootFSType: "xfs", Elements: []string{"vm", "block-device-efi-lvm"}}, 1000000 + 525*1024},
-		{"efi, given size", SizeInput{ImageSizeGiB: "1", Elements: []string{"block-device-efi"}}, 1 << 20},
+		{"D43 efi, given size", SizeInput{ImageSizeGiB: "1", Elements: []string{"block-device-efi"}}, 1 << 20},
 	} {
 		want := (test.want + 63) / 64 * 64
 		if got, err := ImageSize(test.in); err != nil || got != want {
@@ -37,16 +37,17 @@ func TestImageSize(t *testing.T) {
 
 func TestMkfsOptions(t *testing.T) {
 	for _, test := range []struct {
+		name string
 		in   MkfsInput
 		want string
 	}{
-		{MkfsInput{RootFSType: "ext4"}, "-i 4096 -J size=64"},
-		{MkfsInput{RootFSType: "ext4", JournalMiB: "128", MaxOnlineResize: "1000", Release: "trusty", Options: "-m 1"}, "-E resize=1000 -O ^metadata_csum -i 4096 -J size=128 -m 1"},
-		{MkfsInput{RootFSType: "xfs", MaxOnlineResize: "1000", Release: "trusty", Options: "-f"}, "-f"},
-		{MkfsInput{RootFSType: "ext2", MaxOnlineResize: "1000", Release: "trusty"}, "-E resize=1000"},
+		{"default", MkfsInput{RootFSType: "ext4"}, "-i 4096 -J size=64"},
+		{"all", MkfsInput{RootFSType: "ext4", JournalMiB: "128", MaxOnlineResize: "1000", Release: "trusty", Options: "-m 1"}, "-E resize=1000 -O ^metadata_csum -i 4096 -J size=128 -m 1"},
+		{"D45 no resizing of xfs", MkfsInput{RootFSType: "xfs", MaxOnlineResize: "1000", Release: "trusty", Options: "-f"}, "-f"},
+		{"D45 resizing of ext2", MkfsInput{RootFSType: "ext2", MaxOnlineResize: "1000", Release: "trusty"}, "-E resize=1000"},
 	} {
 		if got, err := MkfsOptions(test.in); err != nil || got != test.want {
-			t.Errorf("%+v gives %q, %v; want %q", test.in, got, err, test.want)
+			t.Errorf("%s: got %q, %v; want %q", test.name, got, err, test.want)
 		}
 	}
 	if _, err := MkfsOptions(MkfsInput{RootFSType: "ext4", JournalMiB: "x"}); err == nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/dib-builder/dib/internal/recipe"
 )
 
-func TestTmpfsSize(t *testing.T) {
+func TestD33TmpfsSize(t *testing.T) {
 	const gib = 1 << 20 // KiB
 	cases := []struct {
 		summary   string

@@ -7,6 +7,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -49,6 +50,7 @@ type builder struct {
 	env      plan.Env
 	hostOnly map[string]string
 
+	release     string           // DIB_RELEASE as environment.d left it for the last phase
 	redactor    *secret.Redactor // of everything that goes to sink
 	secretFiles map[string][]byte
 
@@ -234,7 +236,7 @@ func (b *builder) mkfsOptions(sizeKiB int64) (string, error) {
 		journal = "4"
 	}
 	return blockdev.MkfsOptions(blockdev.MkfsInput{
-		RootFSType: b.env["DIB_ROOT_FSTYPE"], Release: b.env["DIB_RELEASE"], JournalMiB: journal,
+		RootFSType: b.env["DIB_ROOT_FSTYPE"], Release: cmp.Or(b.release, b.env["DIB_RELEASE"]), JournalMiB: journal,
 		MaxOnlineResize: r.MaxOnline, Options: r.MkfsOptions,
 	})
 }

@@ -175,7 +175,9 @@ func (b *builder) environment(ctx context.Context, phase string, s side) (hook.S
 	}
 	c := run.Cmd{Root: s.root, Dir: s.dir, Env: s.env, Log: b.log, Where: run.Where{Element: "-", Phase: phase, Hook: hook.EnvironmentDir}}
 	around, err := hook.Surround(ctx, c, filepath.Join(s.hooksDir, hook.EnvironmentDir), names)
-	b.redactor.Learn(environMap(around.Env)) // elements may export secrets of their own
+	exported := environMap(around.Env)
+	b.redactor.Learn(exported) // elements may export secrets of their own
+	b.release = exported["DIB_RELEASE"]
 	return around, err
 }
 

@@ -86,3 +86,14 @@ func TestSecretOption(t *testing.T) {
 		})
 	}
 }
+
+func TestD72RamdiskDefaults(t *testing.T) {
+	rec, err := ParseCreate("ramdisk-image-create", []string{"x"}, secretsHost(nil))
+	if err != nil || !rec.NoTmpfs || rec.MinTmpfs != 1 || rec.RamdiskElement != "ramdisk" {
+		t.Errorf("NoTmpfs %v, MinTmpfs %d, element %q (%v)", rec.NoTmpfs, rec.MinTmpfs, rec.RamdiskElement, err)
+	}
+	rec, err = ParseCreate("ramdisk-image-create", []string{"--min-tmpfs", "3", "--ramdisk-element", "dracut-ramdisk", "x"}, secretsHost(map[string]string{"DIB_NO_TMPFS": "0"}))
+	if err != nil || rec.NoTmpfs || rec.MinTmpfs != 3 || rec.RamdiskElement != "dracut-ramdisk" {
+		t.Errorf("given: NoTmpfs %v, MinTmpfs %d, element %q (%v)", rec.NoTmpfs, rec.MinTmpfs, rec.RamdiskElement, err)
+	}
+}

@@ -287,7 +287,7 @@ func TestWriteEvents(t *testing.T) {
 	}
 }
 
-func TestUsage(t *testing.T) {
+func TestD47D48Usage(t *testing.T) {
 	tree := makeTree(t)
 	out, err := exec.Command("du", "-s", "-x", "--block-size=1024", tree).Output()
 	if err != nil {

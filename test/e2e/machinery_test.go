@@ -32,7 +32,7 @@ func records(log string) []map[string]string {
 	return list
 }
 
-func TestPhases(t *testing.T) {
+func TestD19D20Phases(t *testing.T) {
 	asEach(t, func(t *testing.T, b *workbench) {
 		o := b.mustBuild(build{args: []string{"-n", "-o", "phases", "fake-os", "recorder"}})
 		inside := map[string]bool{"pre-install": true, "install": true, "post-install": true, "finalise": true}
@@ -460,5 +460,29 @@ func TestOwnOutputs(t *testing.T) {
 			t.Errorf("the archive has what is not of the image:\n%s", list)
 		}
 		output(t, "sh", "-c", "cd '"+b.out+"' && sha256sum -c --quiet sub/agent.kernel.sha256 sub/agent.initramfs.sha256")
+	})
+}
+
+// TestD24D39PackagesOfTheCommandLine: -p installs with what environment.d
+// exports, and its words are arguments, not text for a shell.
+func TestD24D39PackagesOfTheCommandLine(t *testing.T) {
+	asEach(t, func(t *testing.T, b *workbench) {
+		o := b.mustBuild(build{args: []string{"-n", "-o", "packages", "-p", "one,$(touch /pwned)", "-p", "two;three*", "fake-os", "installer"}})
+		mustContain(t, "the log", o.Stdout, `^INSTALLER variable=from-the-element <one> <\$\(touch> </pwned\)> <two;three\*>$`)
+	})
+}
+
+// TestD32D46StateOfTheBuild: work directories are the build's alone, and options
+// with quotes reach both the file of parameters and the filesystem.
+func TestD32D46StateOfTheBuild(t *testing.T) {
+	needProgram(t, "dumpe2fs")
+	asEach(t, func(t *testing.T, b *workbench) {
+		o := b.mustBuild(build{args: []string{"-n", "-t", "raw", "-o", "state", "--mkfs-options", `-m 0 -M "/it's a"`, "fake-os"},
+			env: map[string]string{"break": "before-pre-finalise", "break_cmd": `stat -c 'MODE %a' "$TMP_BUILD_DIR" "$TMP_IMAGE_DIR"; cat "$DIB_BLOCK_DEVICE_PARAMS_YAML"`}})
+		if strings.Count(o.Stdout, "MODE 700\n") != 2 {
+			t.Errorf("modes of the work directories:\n%s", tail(o.Stdout))
+		}
+		mustContain(t, "the parameters", o.Stdout, `^root-fs-opts: '?.*-m 0 -M "/it'{1,2}s a"'?$`)
+		mustContain(t, "the superblock", output(t, "dumpe2fs", "-h", filepath.Join(b.out, "state.raw")), `^Last mounted on: +/it's a$`)
 	})
 }
