@@ -44,13 +44,46 @@ func TestD07D73D74RamdiskBoots(t *testing.T) {
 		}
 	}
 
+	console := bootRamdisk(t, filepath.Join(b.out, "rd"))
+	mustContain(t, "the console", console,
+		`MARKER kernel=\S+ init=1 shell=5 udevd=runs`,
+		`MARKER mac=52:54:00:12:34:56 ip=10\.0\.2\.15 server=10\.0\.2\.2 gateway=10\.0\.2\.2 mask=255\.255\.255\.0 disk=vda id=7`,
+		`MARKER interface=eth\d+ address=10\.0\.2\.15/24`,
+		`MARKER module=loaded rule=there file=from in_target\.d`,
+		`MARKER program=4\.0K disks=/dev/vda link=there`,
+		`MARKER target=1`)
+}
+
+// TestD73DracutRamdiskBoots takes a quarter of an hour: dracut is slow in an
+// emulated machine that traces what it does.
+func TestD73DracutRamdiskBoots(t *testing.T) {
+	if !full() {
+		t.Skip("takes very long: DIB_TEST_FULL=1 runs it")
+	}
+	needProgram(t, "qemu-system-x86_64", "mke2fs")
+	l := openLab(t)
+	b, bd := debianWorkbench(t, lab.Root(), nil)
+	bd.args = []string{"-o", "rd", "--ramdisk-element", "dracut-ramdisk", "debian-minimal", "ramdisk-marker"}
+	bd.env = map[string]string{"ELEMENTS_PATH": l.Elements(), "DIB_NO_TMPFS": "0"}
+	bd.command = "ramdisk-image-create"
+	b.mustBuild(bd)
+	mustContain(t, "the console", bootRamdisk(t, filepath.Join(b.out, "rd")),
+		`MARKER mac=52:54:00:12:34:56 .*server=10\.0\.2\.2 .*disk=vda id=7`,
+		`MARKER module=loaded rule= file=from in_target\.d`, `MARKER program=4\.0K disks=/dev/vda link=there`,
+		`ERROR: cannot export /dev/vda over iSCSI`)
+}
+
+// bootRamdisk boots name.kernel and name.initramfs to their end, and returns
+// what the console showed.
+func bootRamdisk(t *testing.T, name string) string {
+	t.Helper()
 	disk := filepath.Join(t.TempDir(), "disk.raw")
 	if err := os.WriteFile(disk, make([]byte, 16<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	output(t, "mke2fs", "-q", "-t", "ext4", "-U", "11112222-3333-4444-5555-666677778888", disk)
 	m, err := boot.Start(t.Context(), boot.Options{
-		Kernel: filepath.Join(b.out, "rd.kernel"), Initrd: filepath.Join(b.out, "rd.initramfs"), Image: disk, Format: "raw", Memory: 768, TempDir: "/var/tmp",
+		Kernel: name + ".kernel", Initrd: name + ".initramfs", Image: disk, Format: "raw", Memory: 1024, TempDir: "/var/tmp",
 		Append: "console=ttyS0 panic=-1 quiet BOOTIF=01-52-54-00-12-34-56 disk=vda deployment_id=7 boot_server=10.0.2.2",
 		Args:   []string{"-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile=,mac=52:54:00:12:34:56"},
 	})
@@ -61,14 +94,8 @@ func TestD07D73D74RamdiskBoots(t *testing.T) {
 	if _, err := m.Expect(t.Context(), regexp.MustCompile(`MARKER end`), bootTimeout); err != nil {
 		t.Fatalf("the ramdisk does not come to its end: %v\n%s", err, m.Text())
 	}
-	mustContain(t, "the console", strings.ReplaceAll(m.Text(), "\r", ""),
-		`MARKER kernel=\S+ init=1 shell=5 udevd=runs`,
-		`MARKER mac=52:54:00:12:34:56 ip=10\.0\.2\.15 server=10\.0\.2\.2 gateway=10\.0\.2\.2 mask=255\.255\.255\.0 disk=vda id=7`,
-		`MARKER interface=eth\d+ address=10\.0\.2\.15/24`,
-		`MARKER module=loaded rule=there file=from in_target\.d`,
-		`MARKER program=4\.0K disks=/dev/vda link=there`,
-		`MARKER target=1`)
 	if err := m.WaitExit(t.Context(), commandTimeout); err != nil {
 		t.Errorf("the machine does not switch itself off: %v", err)
 	}
+	return strings.ReplaceAll(m.Text(), "\r", "")
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -87,6 +88,16 @@ func TestD21M54SecretsAreNowhere(t *testing.T) {
 			t.Errorf("dib_environment: %v, %v", st.Mode(), err)
 		}
 
+		planned := bd
+		planned.command = "plan"
+		p := b.run(planned)
+		mustContain(t, "the plan", p.Stdout, `DIB_SECRET_TOKEN`, `canary`)
+		planned.args = append([]string{"--format", "json"}, bd.args...)
+		pj := b.run(planned)
+		if p.Exit != 0 || pj.Exit != 0 {
+			t.Errorf("dib plan: exit status %d, %d\n%s%s", p.Exit, pj.Exit, p.Stderr, pj.Stderr)
+		}
+
 		bd.env["CANARY_FAIL"] = "install"
 		bd.args = append(bd.args[:len(bd.args):len(bd.args)], "-o", "never")
 		failed := b.run(bd)
@@ -96,7 +107,7 @@ func TestD21M54SecretsAreNowhere(t *testing.T) {
 		mustContain(t, "the failure", failed.Stdout, `\| failing with \*{8}$`, `hook install\.d/50-use-secrets of element canary failed`)
 
 		findCanaries(t, map[string]string{
-			"stdout": o.Stdout, "stderr": o.Stderr, "stdout of the failure": failed.Stdout, "stderr of the failure": failed.Stderr,
+			"the plan": p.Stdout + p.Stderr, "the plan as JSON": pj.Stdout + pj.Stderr, "stdout": o.Stdout, "stderr": o.Stderr, "stdout of the failure": failed.Stdout, "stderr of the failure": failed.Stderr,
 		}, b.out, b.tmp)
 	})
 }
@@ -112,4 +123,22 @@ func TestSecretThatCannotBeRead(t *testing.T) {
 			t.Error("a hook ran")
 		}
 	})
+}
+
+// TestD21M54PasswordOfADebianImage: the element that takes a password keeps a
+// hash of it, and nothing else does.
+func TestD21M54PasswordOfADebianImage(t *testing.T) {
+	d := rootImage(t)
+	if strings.Contains(d.log, devPassword) {
+		t.Error("the log shows the password")
+	}
+	found, err := exec.Command("grep", "-r", "-l", "-a", "-F", "-e", devPassword, d.dir).CombinedOutput()
+	if err == nil || len(found) > 0 {
+		t.Errorf("the password is in %s", found)
+	}
+	text, err := os.ReadFile(d.path(".d/dib-manifests/dib_environment"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustContain(t, "dib_environment", string(text), `^# left out because they hold secrets: DIB_DEV_USER_PASSWORD$`)
 }
