@@ -218,3 +218,25 @@ func TestGentoo(t *testing.T) {
 	}
 	installCase{env: env, args: "a", calls: emerge + "<--noreplace> <--changed-use> <a>\n"}.run(t, target)
 }
+
+func TestDpkg(t *testing.T) {
+	target := packageTarget(t, "dpkg", "apt-get", "dpkg-query", "apt-mark", "awk")
+	const apt = "apt-get <-o> <Acquire::Retries=3> <-o> <Dpkg::Options::=--force-confdef> <-o> <Dpkg::Options::=--force-confold> <--assume-yes> "
+	const query = "dpkg-query <-W> <-f> <${db:Status-Status}\\n> "
+	for _, c := range append(common("No packages to install"),
+		installCase{name: "install", args: "a 'b c'", calls: query + "<a>\n" + apt + "<install> <a> <b> <c>\n"},
+		installCase{name: "all there already", args: "a b", files: map[string]string{"do.dpkg-query": "echo installed\n"}, calls: query + "<a>\n" + query + "<b>\n", out: "Already installed: a b"},
+		installCase{name: "there, but not on request", args: "a:amd64", files: map[string]string{"do.dpkg-query": "echo installed\n", "var/lib/apt/extended_states": "x", "do.awk": "echo a\n"},
+			calls: query + "<a:amd64>\nawk <\n        NR == FNR { wanted[$1]; next }\n        $1 == \"Package:\" { name = $2 }\n        $1 == \"Auto-Installed:\" && $2 == 1 && name in wanted { print name }\n    > <-> </var/lib/apt/extended_states>\napt-mark <manual> <a>\n"},
+		installCase{name: "patterns and versions are for apt", args: "'us*' b=1", calls: apt + "<install> <us*> <b=1>\n"},
+		installCase{name: "removal", args: "-e a", calls: apt + "<remove> <a>\n"},
+		installCase{name: "no removal", args: "-e", out: "No packages to remove"},
+		installCase{name: "update ends at once", args: "-u a", calls: apt + "<dist-upgrade>\n"},
+		installCase{name: "map", args: "-m known a", calls: query + "<mapped-a>\n" + apt + "<install> <mapped-a> <second-a>\n"},
+		installCase{name: "M34 download", args: "-d /down a", calls: apt + "<--download-only> <-o> <Dir::Cache::archives=/down> <install> <a>\n"},
+		installCase{name: "no questions", env: "SHOW=DEBIAN_FRONTEND", args: "-e a", calls: apt + "<remove> <a> DEBIAN_FRONTEND=noninteractive\n"},
+		installCase{name: "failure of the package manager", args: "a", files: map[string]string{"do.apt-get": "exit 100\n"}, calls: query + "<a>\n" + apt + "<install> <a>\n", status: "exit status 100"},
+	) {
+		t.Run(c.name, func(t *testing.T) { c.run(t, target) })
+	}
+}

@@ -320,6 +320,14 @@ func TestPackagesOption(t *testing.T) {
 	if got := strings.Fields(string(text)); !slices.Equal(got, []string{"vim", "less", "jq"}) {
 		t.Errorf("install-packages was asked for %v", got)
 	}
+	t.Run("D39 with the variables of environment.d", func(t *testing.T) {
+		b := newWorkbench(t, openLab(t), ordinary(t))
+		b.mustBuild(build{args: []string{"-n", "-t", "raw", "-o", "p", "-p", "vim,less", "fake-os", "yum-witness"}})
+		text, err := os.ReadFile(filepath.Join(mounted(t, filepath.Join(b.out, "p.raw")), "var/lib/fake-os/packages"))
+		if want := "YUM=dnf vim less\n"; err != nil || string(text) != want {
+			t.Errorf("%q, %v; want %q", text, err, want)
+		}
+	})
 }
 
 func TestRefusals(t *testing.T) {

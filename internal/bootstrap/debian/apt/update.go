@@ -65,7 +65,7 @@ func aptUpdate(ctx context.Context, stdio command.IO, root string) error {
 		return nil
 	}
 	err = run.Cmd{
-		Argv: []string{"apt-get", "-y", "update"}, Env: stdio.Environ(), Stdout: stdio.Out,
+		Argv: []string{"apt-get", "-o", "Acquire::Retries=3", "-y", "update"}, Env: stdio.Environ(), Stdout: stdio.Out,
 		Log: func(line []byte) { fmt.Fprintf(stdio.Err, "%s\n", line) },
 	}.Run(ctx)
 	if err != nil {

@@ -1,0 +1,3 @@
+# shellcheck shell=bash
+
+export YUM=dnf
