@@ -80,3 +80,31 @@ func TestSourceRepositories(t *testing.T) {
 		}
 	})
 }
+
+// TestFromImage takes an image of ours apart and builds another from it.
+func TestFromImage(t *testing.T) {
+	asEach(t, func(t *testing.T, b *workbench) {
+		b.mustBuild(build{args: []string{"-n", "-o", "first", "fake-os"}})
+		image := filepath.Join(b.out, "first.qcow2")
+		args := []string{"-n", "-o", "second", "from-image"}
+		o := b.mustBuild(build{args: args, env: map[string]string{"DIB_LOCAL_IMAGE": image}})
+		mustContain(t, "second build", o.Stdout, `FROM PRETTY_NAME="Fake OS 1" 1777:0:0 700:0:0 644:0:0`, "reading "+image, "unpacking ")
+		o = b.mustBuild(build{args: args, env: map[string]string{"DIB_LOCAL_IMAGE": image}})
+		if strings.Contains(o.Stdout, "reading "+image) {
+			t.Error("the archive of the first time was not used")
+		}
+		if b.actor.UID == 0 {
+			return
+		}
+		// What takes the kernel takes root, and the user is told so.
+		needProgram(t, "/usr/sbin/mkfs.xfs")
+		xfs := filepath.Join(b.out, "xfs.raw")
+		output(t, "truncate", "-s", "320M", xfs)
+		output(t, "mkfs.xfs", "-q", xfs)
+		o = b.run(build{args: args, env: map[string]string{"DIB_LOCAL_IMAGE": xfs}})
+		if o.Exit == 0 {
+			t.Error("an ordinary user built from xfs")
+		}
+		mustContain(t, "build from xfs", o.Stdout+o.Stderr, "a filesystem of type xfs can be read by the kernel only.*: run the build as root, or use an image with ext4")
+	})
+}
