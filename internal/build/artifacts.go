@@ -144,6 +144,7 @@ func (b *builder) writeFormat(ctx context.Context, src *sources, out plan.Output
 		if err != nil {
 			return err
 		}
+		opts.Name = filepath.Base(out.Path)
 		return f.Write(ctx, disk, file.File(), opts, progress)
 	}
 	f, ok := formats.LookupTree(out.Type)

@@ -67,7 +67,7 @@ func create(ctx context.Context, rec recipe.Recipe, secrets map[string][]byte, s
 	sink.Emit(event.LogLine("Building elements: " + strings.Join(p.Requested, " ")))
 	sink.Emit(event.LogLine("Expanded element dependencies to: " + p.Env["IMAGE_ELEMENT"]))
 	sweepOutputs(p)
-	loads, err := prepareDocker(ctx, p, plan.Env(rec.Env).Environ(), sink)
+	loads, err := prepareDocker(ctx, p, p.Env.Environ(), sink)
 	for _, l := range loads {
 		defer l.discard()
 	}
@@ -111,7 +111,7 @@ func create(ctx context.Context, rec recipe.Recipe, secrets map[string][]byte, s
 		return status, nil
 	}
 	for _, l := range loads {
-		if err := l.run(ctx, plan.Env(rec.Env).Environ(), sink); err != nil {
+		if err := l.run(ctx, p.Env.Environ(), sink); err != nil {
 			return 1, err
 		}
 	}

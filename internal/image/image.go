@@ -53,6 +53,9 @@ type Options struct {
 	Compress bool
 	// Settings are the format's own options, as in qemu-img's -o; see ParseSettings.
 	Settings Settings
+	// Name is what the file will be called, without its directory, for formats
+	// that write it into the image.
+	Name string
 	// Workers is the number of goroutines that read and compress; 0 means one
 	// per usable CPU.
 	Workers int

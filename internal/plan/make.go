@@ -113,6 +113,7 @@ func Make(rec recipe.Recipe, lib *element.Library, opt Options) (*Plan, error) {
 	}
 	note(p.checkData(elements))
 	note(p.chooseLayout(elements, opt))
+	note(distinct(p.Outputs))
 	for _, file := range outputFiles(p) {
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(opt.Dir, file)
@@ -245,6 +246,16 @@ func outputFiles(p *Plan) []string {
 		paths = append(paths, p.Recipe.ImageName+".initramfs", p.Recipe.ImageName+".kernel")
 	}
 	return paths
+}
+
+// distinct refuses outputs of one name.
+func distinct(list []Output) error {
+	for i, out := range list {
+		if j := slices.IndexFunc(list[:i], func(o Output) bool { return o.Path == out.Path }); j >= 0 {
+			return fmt.Errorf("cannot write output types %s and %s in one build: both would be %q", list[j].Type, out.Type, out.Path)
+		}
+	}
+	return nil
 }
 
 func checkOutput(file string) error {

@@ -426,6 +426,14 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
+func TestOutputsOfOneName(t *testing.T) {
+	rec := newRecipe("debian", nil)
+	rec.Types = []string{"vhd", "vhd-fixed"}
+	if _, err := Make(rec, library(t, nil), pure); err == nil || !strings.Contains(err.Error(), "cannot write output types vhd and vhd-fixed in one build") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestBreaks(t *testing.T) {
 	for _, c := range []struct {
 		list, want string

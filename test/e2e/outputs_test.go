@@ -262,3 +262,31 @@ func TestSavingProcedure(t *testing.T) {
 		t.Errorf("after overwriting: %q", got)
 	}
 }
+
+// TestDiskFormats writes every disk format at once; QEMU finds the same disk in
+// each.
+func TestDiskFormats(t *testing.T) {
+	needProgram(t, "qemu-img")
+	b := newWorkbench(t, openLab(t), ordinary(t))
+	o := b.mustBuild(build{args: []string{"-n", "--checksum", "-t", "vhd,vmdk,vdi,qcow2,raw,vmdk", "-o", "all", "--qemu-img-options", "compat=0.10", "fake-os"}})
+	at := func(ext string) string { return filepath.Join(b.out, "all."+ext) }
+	for ext, format := range map[string]string{"vhd": "vpc", "vmdk": "vmdk", "vdi": "vdi", "qcow2": "qcow2"} {
+		output(t, "qemu-img", "compare", "-f", "raw", "-F", format, at("raw"), at(ext))
+	}
+	t.Run("D58 qcow2 is compressed whatever comes before", func(t *testing.T) {
+		if info := output(t, "qemu-img", "check", at("qcow2")); strings.Contains(info, ", 0.00% compressed") {
+			t.Error(info)
+		}
+	})
+	t.Run("D59 options go to the format that knows them, and types are made once", func(t *testing.T) {
+		mustContain(t, "info", output(t, "qemu-img", "info", at("vmdk")), `create type: monolithicSparse`)
+		mustContain(t, "info", output(t, "qemu-img", "info", at("qcow2")), `compat: 0\.10`)
+		if strings.Contains(o.Stdout, "Old image found") || len(b.outputs()) != 15 {
+			t.Errorf("outputs: %q", b.outputs())
+		}
+	})
+	output(t, "sh", "-ec", `cd "$1" && md5sum -c *.md5 && sha256sum -c *.sha256`, "sh", b.out)
+	b.mustBuild(build{args: []string{"-n", "-t", "vmdk,qcow2", "-o", "some", "--qemu-img-options", "subformat=streamOptimized,compat=0.10", "fake-os"}})
+	mustContain(t, "info", output(t, "qemu-img", "info", filepath.Join(b.out, "some.vmdk")), `create type: streamOptimized`, `filename: .*some\.vmdk`)
+	mustContain(t, "info", output(t, "qemu-img", "info", filepath.Join(b.out, "some.qcow2")), `compat: 0\.10`)
+}

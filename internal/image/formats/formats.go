@@ -10,11 +10,14 @@ import (
 	"github.com/dib-builder/dib/internal/image/squashfs"
 	"github.com/dib-builder/dib/internal/image/tarball"
 	"github.com/dib-builder/dib/internal/image/tree"
+	"github.com/dib-builder/dib/internal/image/vdi"
+	"github.com/dib-builder/dib/internal/image/vhd"
+	"github.com/dib-builder/dib/internal/image/vmdk"
 )
 
 // All returns every format that is made of the disk, sorted by name.
 func All() []image.Format {
-	return []image.Format{qcow2.Format{}, raw.Format{}}
+	return []image.Format{qcow2.Format{}, raw.Format{}, vdi.Format{}, vhd.Dynamic{}, vhd.Fixed{}, vmdk.Format{}}
 }
 
 // Lookup finds a format that is made of the disk by the word a user writes after -t.

@@ -94,12 +94,13 @@ func TestConformance(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				r, size, err := view[format.Name()](out, st.Size())
+				r, size, err := look(t, format.Name())(out, st.Size())
 				if err != nil {
 					t.Fatal(err)
 				}
 				got, err := io.ReadAll(io.NewSectionReader(r, 0, size))
-				if err != nil || !bytes.Equal(got, want) {
+				// Some formats know whole MiB only and fill up with zeros.
+				if err != nil || len(got) < len(want) || !bytes.Equal(got[:len(want)], want) || len(bytes.Trim(got[len(want):], "\x00")) > 0 {
 					t.Errorf("the disk reads differently (%d bytes, %v)", len(got), err)
 				}
 			})
@@ -121,7 +122,7 @@ func TestConformance(t *testing.T) {
 			if err == nil || errors.Is(err, image.ErrUnsupported) || !strings.Contains(err.Error(), "bogus=1") {
 				t.Errorf("an unknown option gives %v", err)
 			}
-			err = format.Check(image.Options{Settings: image.Settings{{Key: "preallocation", Value: "full"}}}, 0)
+			err = format.Check(image.Options{Settings: image.Settings{{Key: "size", Value: "1G"}}}, 0)
 			if !errors.Is(err, image.ErrUnsupported) {
 				t.Errorf("an option only qemu-img has gives %v", err)
 			}
