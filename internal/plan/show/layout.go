@@ -3,6 +3,7 @@ package show
 import (
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/dib-builder/dib/internal/blockdev"
 	"github.com/dib-builder/dib/internal/plan"
@@ -13,6 +14,7 @@ import (
 type Layout struct {
 	Source      string       `json:"source"`            // a file, the name of a variable, or that it is built in
 	Element     string       `json:"element,omitempty"` // that brought it
+	Unused      bool         `json:"unused,omitempty"`  // hooks are told of it, but no output is a disk
 	Size        *int64       `json:"size,omitempty"`    // of the image
 	Backend     plan.Backend `json:"backend"`           // how the disks are made
 	Disks       []Disk       `json:"disks"`
@@ -78,6 +80,7 @@ func newLayout(p *plan.Plan, config *blockdev.Config) (Layout, error) {
 	keepEqual(reflect.ValueOf(&views[0]).Elem(), reflect.ValueOf(views[1]))
 	out := views[0]
 	out.Source, out.Element, out.Backend = p.BlockDevice.Source, p.BlockDevice.Element, p.Backend
+	out.Unused = !slices.ContainsFunc(p.Outputs, func(o plan.Output) bool { return !o.FromTree })
 	if known {
 		bytes := sizes[0] * 1024
 		out.Size = &bytes

@@ -59,7 +59,7 @@ type Document struct {
 
 // Output is a file that the build leaves.
 type Output struct {
-	Type     string `json:"type"`                // as given with -t
+	Type     string `json:"type"`                // as given with -t; of a ramdisk "initramfs" and "kernel"
 	Path     string `json:"path"`                // as given with -o, with its suffix
 	FromTree bool   `json:"from_tree,omitempty"` // made of the files rather than of the disk
 	Tag      string `json:"tag,omitempty"`       // of a docker image; Path is what is left when no engine takes it
@@ -109,6 +109,11 @@ func New(p *plan.Plan, facts Facts) (*Document, error) {
 	}
 	for _, o := range p.Outputs {
 		doc.Outputs = append(doc.Outputs, Output{Type: o.Type, Path: o.Path, FromTree: o.FromTree, Tag: o.Tag})
+	}
+	if p.Recipe.Ramdisk { // hooks of the ramdisk elements leave these
+		for _, kind := range []string{"initramfs", "kernel"} {
+			doc.Outputs = append(doc.Outputs, Output{Type: kind, Path: p.Recipe.ImageName + "." + kind, FromTree: true})
+		}
 	}
 	for _, w := range p.Warnings {
 		doc.Warnings = append(doc.Warnings, redact.String(w))

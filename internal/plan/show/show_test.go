@@ -142,6 +142,7 @@ func TestGolden(t *testing.T) {
 		{"environment-unknown", nil, func(f *Facts) {
 			f.Environment, f.Unknown = nil, "environment.d/10-two of element \"two\" failed (exit status 1)\nt0psecret is \x1b[1m wrong"
 		}},
+		{"ramdisk", func(r *recipe.Recipe) { r.Ramdisk, r.RamdiskElement = true, "two" }, nil},
 		{"no-partitions", func(r *recipe.Recipe) { r.Elements, r.Types = []string{"os"}, nil }, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -100,6 +100,9 @@ func (t *text) layout(l Layout) {
 		size = "image of " + amount(l.Size)
 	}
 	t.heading("Disk layout (%s): %s", printable(l.Source), size)
+	if l.Unused {
+		t.line("  hooks are told of it, but no disk image is made")
+	}
 	if l.Backend == plan.Loop {
 		t.line("  on a loop device, mounted while the hooks of pre-finalise.d and finalise.d run")
 	}
