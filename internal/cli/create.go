@@ -12,6 +12,7 @@ import (
 	"github.com/dib-builder/dib/internal/cli/getopt"
 	"github.com/dib-builder/dib/internal/command"
 	"github.com/dib-builder/dib/internal/recipe"
+	"github.com/dib-builder/dib/internal/secret"
 )
 
 const ramdiskCommand = "ramdisk-image-create"
@@ -183,6 +184,6 @@ func complain(w io.Writer, name string, err error) {
 		lines = syntax.Messages
 	}
 	for _, line := range lines {
-		_, _ = fmt.Fprintf(w, "%s: %s\n", name, line)
+		_, _ = fmt.Fprintf(w, "%s: %s\n", name, secret.MaskAssignments(line))
 	}
 }

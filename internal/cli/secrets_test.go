@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os/exec"
 	"reflect"
 	"strings"
@@ -95,5 +96,13 @@ func TestD72RamdiskDefaults(t *testing.T) {
 	rec, err = ParseCreate("ramdisk-image-create", []string{"--min-tmpfs", "3", "--ramdisk-element", "dracut-ramdisk", "x"}, secretsHost(map[string]string{"DIB_NO_TMPFS": "0"}))
 	if err != nil || rec.NoTmpfs || rec.MinTmpfs != 3 || rec.RamdiskElement != "dracut-ramdisk" {
 		t.Errorf("given: NoTmpfs %v, MinTmpfs %d, element %q (%v)", rec.NoTmpfs, rec.MinTmpfs, rec.RamdiskElement, err)
+	}
+}
+
+func TestComplaintsAreWithoutSecrets(t *testing.T) {
+	var b strings.Builder
+	complain(&b, "dib", errors.New("cannot use image option encrypt.key-secret=sec0: not known"))
+	if want := "dib: cannot use image option encrypt.key-secret=" + secret.Mark + " not known\n"; b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
 	}
 }
