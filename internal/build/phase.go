@@ -151,7 +151,7 @@ func (b *builder) runHook(ctx context.Context, phase, name string, s side, aroun
 	b.sink.Emit(ev)
 	start := b.now()
 	err := hook.Run(ctx, around.Apply(run.Cmd{
-		Argv: []string{path}, Root: s.root, Dir: s.dir, Stdin: b.stdin, ShareGroup: b.stdinIsTerminal, Log: b.log,
+		Argv: []string{path}, Root: s.root, Dir: s.dir, Stdin: b.stdin, ShareGroup: b.stdinIsTerminal, Log: b.log, Background: true,
 		Where: run.Where{Element: owner, Phase: phase, Hook: name},
 	}))
 	ev.Kind, ev.Seconds = event.HookEnd, b.now().Sub(start).Seconds()

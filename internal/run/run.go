@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TailLines is the number of last output lines kept for an Error.
@@ -47,6 +49,12 @@ type Cmd struct {
 	Stdout io.Writer
 	// Log receives one line at a time without its newline; nil drops them.
 	Log func(line []byte)
+
+	// Background says that processes which the command leaves behind may go on
+	// writing to Log, also after Run has returned: Log must be safe for that, and
+	// they are waited for only as long as it takes to end properly. Without it
+	// they hold Run up for a while, and lose their output then.
+	Background bool
 
 	// Attach, when set, is a terminal that becomes all three standard streams
 	// (an interactive shell); Stdin, Stdout and Log are then unused.
@@ -162,7 +170,7 @@ func (c Cmd) Run(ctx context.Context) error {
 		defer runtime.UnlockOSThread()
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
-	err := cmd.Run()
+	err := c.start(cmd, tail)
 	tail.flush()
 	if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
 		err = nil // it ended well and left a background process that holds its output
@@ -177,6 +185,81 @@ func (c Cmd) Run(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return &Error{Argv: c.Argv, Where: c.Where, Exit: exitStatus(err), Tail: tail.last(), Reason: err}
+}
+
+// start runs cmd to its end, and until tail has all that it wrote.
+func (c Cmd) start(cmd *exec.Cmd, tail *lineWriter) error {
+	if !c.Background || c.Attach != nil {
+		return cmd.Run()
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	if cmd.Stdout == tail {
+		cmd.Stdout = w
+	}
+	cmd.Stderr = w
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		r.Close()
+		return err
+	}
+	quiet := follow(r, tail)
+	err = cmd.Wait()
+	_ = r.SetReadDeadline(time.Now().Add(lingering)) // a pipe always can
+	<-quiet
+	return err
+}
+
+// lingering is how long a command may have ended before its output has: what
+// passes it on, such as tee behind a process substitution, ends a little later.
+const lingering = 500 * time.Millisecond
+
+// follow copies what comes from a pipe to w until nobody can write to it any
+// more. The channel is closed when that is so or, earlier, when the deadline of
+// r has passed and everything that was written by then is copied.
+func follow(r *os.File, w io.Writer) <-chan struct{} {
+	quiet := make(chan struct{})
+	go func() {
+		defer r.Close()
+		buf := make([]byte, 32<<10)
+		waiting := true // somebody waits for quiet
+		defer func() {
+			if waiting {
+				close(quiet)
+			}
+		}()
+		for {
+			n, err := r.Read(buf)
+			_, _ = w.Write(buf[:n])
+			switch {
+			case errors.Is(err, os.ErrDeadlineExceeded):
+				_ = r.SetReadDeadline(time.Time{})
+				_, _ = io.CopyN(w, r, pending(r))
+				waiting = false
+				close(quiet)
+			case err != nil:
+				return
+			}
+		}
+	}()
+	return quiet
+}
+
+// pending is how many bytes wait in a pipe.
+func pending(r *os.File) (n int64) {
+	conn, err := r.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = conn.Control(func(fd uintptr) {
+		if bytes, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ); err == nil {
+			n = int64(bytes)
+		}
+	})
+	return n
 }
 
 func (c Cmd) signalTarget(pid int) int {
