@@ -60,7 +60,7 @@ var onlyImports = map[string][]string{
 	"internal/lint":             {"internal/blockdev", "internal/finding", "internal/distro", "internal/element", "internal/hook", "internal/intarget/pkglist", "internal/intarget/pkgmap", "internal/intarget/svcmap", "internal/similar", "go.yaml.in/yaml/v3"},
 	"internal/place":            {},
 	"internal/recipe":           {},
-	"internal/run":              {"golang.org/x/sys/..."},
+	"internal/run":              {"internal/shellwords", "golang.org/x/sys/..."},
 	"internal/sourcerepo":       {},
 	"internal/tarball":          {"github.com/klauspost/compress/...", "github.com/therootcompany/xz", "golang.org/x/sys/..."},
 	"internal/treepath":         {},

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dib-builder/dib/internal/shellwords"
 )
 
 // TailLines is the number of last output lines kept for an Error.
@@ -112,14 +114,7 @@ func QuoteArgv(argv []string) string {
 }
 
 // Quote prints one word so that a POSIX shell would read it back.
-func Quote(word string) string {
-	if word != "" && strings.IndexFunc(word, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./=:,@%+", r))
-	}) < 0 {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
+func Quote(word string) string { return shellwords.Quote(word) }
 
 // Run runs the command and waits for it. When ctx ends, the command's process
 // group gets SIGTERM and, after a grace period, SIGKILL.

@@ -68,5 +68,5 @@ func Quote(word string) string {
 	if word != "" && strings.IndexFunc(word, special) < 0 {
 		return word
 	}
-	return "'" + strings.ReplaceAll(word, "'", `'"'"'`) + "'"
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -42,7 +42,7 @@ func FuzzSplit(f *testing.F) {
 
 func TestQuote(t *testing.T) {
 	for in, want := range map[string]string{
-		"": "''", "a/b-c_1.2:x=y,z@%+": "a/b-c_1.2:x=y,z@%+", "a b": "'a b'", "it's": `'it'"'"'s'`, "$x": "'$x'", "ä": "'ä'", "\xff\n": "'\xff\n'", "~": "'~'",
+		"": "''", "a/b-c_1.2:x=y,z@%+": "a/b-c_1.2:x=y,z@%+", "a b": "'a b'", "it's": `'it'\''s'`, "$x": "'$x'", "ä": "'ä'", "\xff\n": "'\xff\n'", "~": "'~'",
 	} {
 		got := Quote(in)
 		if got != want {
