@@ -149,3 +149,44 @@ func TestSelinuxLabels(t *testing.T) {
 		})
 	}
 }
+
+func TestOpenStackMirrors(t *testing.T) {
+	const file = "openstack-ci-mirrors/environment.d/11-dib-distribution-mirror.bash"
+	target := hookTarget(t)
+	commandtest.Write(t, target, map[string]string{"env.bash": commandtest.Read(t, "../../elements/"+file), "repos/x": "", "usr/local/bin/show!": "#!/bin/bash\n" +
+		`for n in DIB_DISTRIBUTION_MIRROR DIB_EPEL_MIRROR DIB_YUM_MINIMAL_BOOTSTRAP_REPOS DIB_DISTRIBUTION_MIRROR_UBUNTU_INSECURE; do [ -z "${!n-}" ] || echo "$n=${!n}"; done` + "\n"})
+	for _, c := range []struct{ env, want string }{
+		{"DISTRO_NAME=debian DIB_DISTRIBUTION_MIRROR=http://mine", "DIB_DISTRIBUTION_MIRROR=http://mine\n"}, // not on the CI
+		{"DISTRO_NAME=debian", "DIB_DISTRIBUTION_MIRROR=http://m/debian\nDIB_DISTRIBUTION_MIRROR_UBUNTU_INSECURE=1\n"},
+		{"DISTRO_NAME=ubuntu ARCH=arm64", "DIB_DISTRIBUTION_MIRROR=http://m/ports\nDIB_DISTRIBUTION_MIRROR_UBUNTU_INSECURE=1\n"},
+		{"DISTRO_NAME=centos DIB_RELEASE=9-stream DIB_OS_CI_YUM_REPOS=/repos", "DIB_DISTRIBUTION_MIRROR=http://m/centos\nDIB_EPEL_MIRROR=http://m/epel\n" +
+			"DIB_YUM_MINIMAL_BOOTSTRAP_REPOS=/repos/centos-minimal/9-stream/yum.repos.d\nDIB_DISTRIBUTION_MIRROR_UBUNTU_INSECURE=1\n"},
+		{"DISTRO_NAME=centos DIB_RELEASE=10-stream", "DIB_DISTRIBUTION_MIRROR_UBUNTU_INSECURE=1\n"},
+		{"DISTRO_NAME=rocky", "DIB_DISTRIBUTION_MIRROR=http://dl.rockylinux.org/\\$contentdir\nDIB_DISTRIBUTION_MIRROR_UBUNTU_INSECURE=1\n"},
+	} {
+		out, _, err := calls(t, target, "export "+c.env+"; set -eu; source /env.bash; show")
+		if err != nil || out != c.want {
+			t.Errorf("%s: %v, %q, want %q", c.env, err, out, c.want)
+		}
+		commandtest.Write(t, target, map[string]string{"tmp/in_target.d/mirror_info.sh": "NODEPOOL_DEBIAN_MIRROR=http://m/debian\nNODEPOOL_UBUNTU_PORTS_MIRROR=http://m/ports\nNODEPOOL_CENTOS_MIRROR=http://m/centos\nNODEPOOL_EPEL_MIRROR=http://m/epel\n"})
+	}
+	// On a host that is not the CI's, apt goes on checking signatures.
+	host := t.TempDir()
+	commandtest.Write(t, host, map[string]string{"etc/apt/apt.conf.d/x": ""})
+	for _, hook := range []string{"root.d/10-apt-disable-gpg", "extra-data.d/75-copy-mirror-info"} {
+		if out, err := hostHook(t, "openstack-ci-mirrors/"+hook, t.TempDir(), host); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	unsigned := host + "/etc/apt/apt.conf.d/99unauthenticated"
+	if _, err := os.Stat(unsigned); err == nil {
+		t.Error("apt does not check signatures any more")
+	}
+	commandtest.Write(t, host, map[string]string{"etc/apt/apt.conf.d/99unauthenticated": "x"})
+	if out, err := hostHook(t, "openstack-ci-mirrors/cleanup.d/90-apt-enable-gpg", t.TempDir(), host); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := os.Stat(unsigned); err == nil {
+		t.Error("the image does not check signatures")
+	}
+}

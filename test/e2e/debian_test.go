@@ -20,7 +20,7 @@ import (
 const devPassword = "correct horse 9"
 
 // fullElements is the image that most tests look at.
-var fullElements = []string{"vm", "debian-minimal", "growroot", "openssh-server", "devuser"}
+var fullElements = []string{"vm", "debian-minimal", "growroot", "openssh-server", "devuser", "ensure-venv"}
 
 // debian is one finished Debian image of this run.
 type debian struct {
@@ -336,6 +336,14 @@ func checkManifests(t *testing.T, d *debian, tree string) {
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the saved manifests: %v, %v; want mode 0700", info, err)
 	}
+}
+
+// TestVenv asks the Python of an image whether it can make virtual environments
+// with pip in them, which on Debian takes the package of element ensure-venv.
+func TestVenv(t *testing.T) {
+	tree := mounted(t, rootImage(t).path(".raw"))
+	version := output(t, "chroot", tree, "/usr/bin/python3", "-c", "import ensurepip, venv; print(ensurepip.version())")
+	mustContain(t, "the version of pip", version, `^\d+\.\d+`)
 }
 
 // TestKillDebian is TestKill on a real distribution, where downloads,
