@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,5 +102,29 @@ func TestElementTestsThatFail(t *testing.T) {
 		if o = b.testElements(top, "mine/nothing"); o.Exit != 1 || !strings.Contains(o.Stderr, "there is no test mine/nothing") {
 			t.Errorf("exit status %d: %s", o.Exit, o.Stderr)
 		}
+	})
+}
+
+// TestFormatsWithoutADistribution makes every kind of output of a tree in which
+// nothing can run.
+func TestFormatsWithoutADistribution(t *testing.T) {
+	asEach(t, func(t *testing.T, b *workbench) {
+		t.Run("M78 the default, of an image without log and home of root", func(t *testing.T) {
+			b.mustBuild(build{args: []string{"-n", "-o", "default", "bare-os"}})
+			if got := b.outputs(); !slices.Equal(got, []string{"default.qcow2"}) {
+				t.Errorf("outputs: %v", got)
+			}
+			output(t, "qemu-img", "check", filepath.Join(b.out, "default.qcow2"))
+		})
+		b.clearOutputs()
+		t.Run("M78 all in one build", func(t *testing.T) {
+			b.mustBuild(build{args: []string{"-n", "-t", "tar,tgz,raw,qcow2,aci", "-o", "all", "bare-os"}})
+			if got := b.outputs(); !slices.Equal(got, []string{"all.aci", "all.qcow2", "all.raw", "all.tar", "all.tgz"}) {
+				t.Errorf("outputs: %v", got)
+			}
+			for _, archive := range []string{"all.tar", "all.tgz"} {
+				mustContain(t, archive, output(t, "tar", "-tvf", filepath.Join(b.out, archive)), `^-.* 0 .* (\./)?fake-os$`, `^-.* 44040192 .* (\./)?fake-data$`, `^d.* (\./)?tmp/$`)
+			}
+		})
 	})
 }
