@@ -99,11 +99,10 @@ func FuzzParseType(f *testing.F) {
 
 // bench runs tests with a script in the place of dib.
 type bench struct {
-	t       *testing.T
-	opt     Options
-	lines   []string
-	layer   Layer
-	element string
+	t     *testing.T
+	opt   Options
+	lines []string
+	layer Layer
 }
 
 func newBench(t *testing.T, script string, tests ...string) *bench {

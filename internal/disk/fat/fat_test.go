@@ -81,7 +81,10 @@ func judge(t *testing.T, image string, tree fs.FS) string {
 		}
 		return err
 	})
-	_ = filepath.WalkDir(to, func(p string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(to, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
 		rel, _ := filepath.Rel(to, p)
 		if d.IsDir() {
 			if _, ok := want[rel+"/"]; !ok && rel != "." {
@@ -100,6 +103,9 @@ func judge(t *testing.T, image string, tree fs.FS) string {
 		delete(want, rel)
 		return nil
 	})
+	if err != nil {
+		t.Error(err)
+	}
 	for name := range want {
 		t.Errorf("%q is missing", name)
 	}
