@@ -75,7 +75,7 @@ func (c *Config) MarshalJSON() ([]byte, error) {
 // Parse reads a configuration in tree or graph form. source names the text in
 // findings. The error is of type finding.List and holds everything that is wrong.
 func Parse(source string, text []byte) (*Config, error) {
-	c := &finding.Collector{Source: source}
+	c := &finding.Collector{Source: source, Text: text}
 	cfg := parse(c, text)
 	cfg.nodes = readNodes(cfg.Items, c, false)
 	cfg.Warnings = c.Warnings
@@ -86,7 +86,7 @@ func Parse(source string, text []byte) (*Config, error) {
 // stop Layout for want of support, reporting all findings at once. It is what
 // a plan calls, hours before the disk is written.
 func Check(source string, text []byte, p Params) (*Config, error) {
-	c := &finding.Collector{Source: source}
+	c := &finding.Collector{Source: source, Text: text}
 	cfg := parse(c, text)
 	cfg.merge(p)
 	cfg.nodes = readNodes(cfg.Items, c, true)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dib-builder/dib/internal/blockdev"
 	"github.com/dib-builder/dib/internal/element"
+	"github.com/dib-builder/dib/internal/finding"
 )
 
 // layoutVariable overrides every element's layout: YAML, or "file://" and a path.
@@ -29,10 +30,23 @@ func (p *Plan) chooseLayout(elements []element.Element, opt Options) error {
 		return nil
 	}
 	if err := opt.ValidateLayout(b.Source, []byte(b.Text)); err != nil {
-		return fmt.Errorf("cannot use disk layout: %w", err)
+		return &layoutError{err}
 	}
 	return nil
 }
+
+// layoutError is a disk layout with faults, which it shows in their lines.
+type layoutError struct{ err error }
+
+func (e *layoutError) Error() string {
+	var faults finding.List
+	if errors.As(e.err, &faults) {
+		return "cannot use disk layout: " + faults.Explain()
+	}
+	return "cannot use disk layout: " + e.err.Error()
+}
+
+func (e *layoutError) Unwrap() error { return e.err }
 
 func (p *Plan) layout(elements []element.Element, opt Options) (BlockDevice, error) {
 	config := p.Env[layoutVariable]

@@ -127,6 +127,9 @@ func syntaxError(err error, c *finding.Collector) {
 	if at.Message == "found character that cannot start any token" {
 		hint = "write text that begins with such a character in quotes; indent with blanks, not tabs"
 	}
+	if at.Message == "did not find expected '-' indicator" {
+		hint = strings.TrimSpace(hint + "\n  every item of a list begins in the same column: correct the indentation")
+	}
 	c.ErrorHint(pos, hint, "cannot parse YAML: "+at.Message)
 }
 
