@@ -10,6 +10,7 @@ import (
 
 	"github.com/dib-builder/dib/internal/blockdev"
 	"github.com/dib-builder/dib/internal/disk"
+	"github.com/dib-builder/dib/internal/disk/loop"
 	"github.com/dib-builder/dib/internal/place"
 	"github.com/dib-builder/dib/internal/plan"
 	"github.com/dib-builder/dib/internal/treecopy"
@@ -17,6 +18,8 @@ import (
 
 // backend puts the finished tree on disks, in two steps around the last hooks.
 type backend interface {
+	// check fails early when the machine does not allow what settle will do.
+	check() error
 	// settle moves the tree from place.BuiltDir to place.TreeDir, where the last
 	// hooks find it. It returns the layout as those hooks should see it.
 	settle(ctx context.Context, o disk.Options) (*blockdev.Layout, error)
@@ -36,6 +39,8 @@ func (b *builder) newBackend() backend {
 // offlineBackend makes the disks of the tree after the last hook.
 type offlineBackend struct{}
 
+func (offlineBackend) check() error { return nil }
+
 func (offlineBackend) settle(_ context.Context, o disk.Options) (*blockdev.Layout, error) {
 	return o.Layout, os.Rename(place.BuiltDir, place.TreeDir)
 }
@@ -49,6 +54,13 @@ func (offlineBackend) finish(ctx context.Context, o disk.Options) ([]disk.Image,
 // loopBackend gives the last hooks the disks themselves, on loop devices. When
 // the build ends early, the mount namespace goes and takes them along.
 type loopBackend struct{ disks *disk.Mounted }
+
+func (l *loopBackend) check() error {
+	if err := loop.Probe(place.ImageDir); err != nil {
+		return fmt.Errorf("cannot make disks on loop devices: %w; set %s=offline if no hook needs them", err, plan.BackendVariable)
+	}
+	return nil
+}
 
 func (l *loopBackend) settle(ctx context.Context, o disk.Options) (*blockdev.Layout, error) {
 	if len(o.Side) > 0 {

@@ -20,6 +20,9 @@ func (b *builder) build(ctx context.Context) error {
 	if err := b.prepare(); err != nil {
 		return err
 	}
+	if err := b.backend.check(); err != nil {
+		return err
+	}
 	if err := b.makeTree(ctx); err != nil {
 		return err
 	}

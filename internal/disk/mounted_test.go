@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,20 @@ func needLoop(t *testing.T) {
 	}
 }
 
+// ownMounts gives the test's thread mounts of its own: a namespace that somebody
+// else makes meanwhile would keep a copy of what is mounted in that of the host,
+// and the device with it. The thread ends with the test.
+func ownMounts(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestMountedIsLikeWritten makes the same disks in both ways: partition table,
 // labels, UUIDs and trees must not differ (D37 and D50 among them).
 func TestMountedIsLikeWritten(t *testing.T) {
@@ -42,6 +57,7 @@ func TestMountedIsLikeWritten(t *testing.T) {
 		{"EFI", efiConfig},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			ownMounts(t)
 			tree := makeTree(t)
 			special(t, tree)
 			l := testLayout(t, c.config)
@@ -272,6 +288,7 @@ func superFacts(stats string) string {
 func TestMountFails(t *testing.T) {
 	needLoop(t)
 	needTool(t, "mke2fs")
+	ownMounts(t)
 	tree := makeTree(t)
 	if err := os.Symlink("etc", filepath.Join(tree, "var")); err != nil {
 		t.Fatal(err)
@@ -292,6 +309,7 @@ func TestMountFails(t *testing.T) {
 // TestRemoveProtected removes what a flag protects, but no other filesystem.
 func TestRemoveProtected(t *testing.T) {
 	needLoop(t)
+	ownMounts(t)
 	dir := filepath.Join(t.TempDir(), "d")
 	file := filepath.Join(dir, "sub/file")
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {

@@ -58,6 +58,25 @@ func Available() error {
 	return f.Close()
 }
 
+// Probe attaches and detaches a small image in dir: a container may show the
+// control device and still forbid the others.
+func Probe(dir string) (err error) {
+	const size, sector = 1 << 20, 512
+	f, err := os.CreateTemp(dir, "loop-probe-")
+	if err != nil {
+		return fmt.Errorf("cannot try a loop device: %w", err)
+	}
+	defer os.Remove(f.Name())
+	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+		return fmt.Errorf("cannot try a loop device: %w", err)
+	}
+	d, err := Attach(f.Name(), sector, []Partition{{Number: 1, Start: size / 2, Length: size / 4}})
+	if err != nil {
+		return err
+	}
+	return d.Detach()
+}
+
 // attempts bounds how often another process may be quicker to take a device.
 const attempts = 64
 
