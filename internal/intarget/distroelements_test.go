@@ -190,3 +190,24 @@ func TestOpenStackMirrors(t *testing.T) {
 		t.Error("the image does not check signatures")
 	}
 }
+
+// TestBaselineTools holds that a release decides for itself which of the
+// packages it still has, whatever its name is.
+func TestBaselineTools(t *testing.T) {
+	target := hookTarget(t, "dpkg-query", "apt-cache", "apt-get", "install-packages")
+	const query = "dpkg-query <-W> <-f> <${db:Status-Status} ${Package}, ${Provides},\\n>\n"
+	const show = "apt-cache <show> <--no-all-versions> "
+	all := query + query + "apt-get <-o> <Acquire::Retries=3> <-y> <update>\n" + show + "<apt-transport-https>\n" + show + "<software-properties-common>\n"
+	for _, c := range []configCase{
+		{name: "M75 both", env: "DISTRO_NAME=ubuntu", calls: all + "install-packages <apt-transport-https> <software-properties-common>\n"},
+		{name: "M75 one was dropped", env: "DISTRO_NAME=debian DIB_RELEASE=forky", before: map[string]string{"do.apt-cache": "[ \"$3\" != software-properties-common ]\n"}, calls: all + "install-packages <apt-transport-https>\n"},
+		{name: "M75 neither is left", env: "DISTRO_NAME=debian DIB_RELEASE=14", before: map[string]string{"do.apt-cache": "exit 100\n"}, calls: all},
+		{name: "M75 provided by apt", env: "DISTRO_NAME=debian", before: map[string]string{
+			"do.dpkg-query": "echo 'installed apt, apt-transport-https (= 3.0),'\necho 'installed software-properties-common, ,'\n",
+		}, calls: query + query},
+		{name: "others", env: "DISTRO_NAME=fedora"},
+	} {
+		c.hook = "base/pre-install.d/03-baseline-tools"
+		t.Run(c.name, func(t *testing.T) { c.run(t, target) })
+	}
+}
