@@ -16,7 +16,7 @@ import (
 
 // otherTypes are formats that DIB writes, itself or with qemu-img, and this
 // version does not.
-var otherTypes = []string{"vhdx", "vpc", "qcow", "qed", "parallels", "luks"}
+var otherTypes = []string{"vhdx", "qcow", "qed", "parallels", "luks"}
 
 // supportedTypes are the output formats that a build can write.
 func supportedTypes() []string { return formats.Names() }

@@ -17,8 +17,18 @@ import (
 
 // All returns every format that is made of the disk, sorted by name.
 func All() []image.Format {
-	return []image.Format{qcow2.Format{}, raw.Format{}, vdi.Format{}, vhd.Dynamic{}, vhd.Fixed{}, vmdk.Format{}}
+	return []image.Format{qcow2.Format{}, raw.Format{}, vdi.Format{}, vhd.Dynamic{}, vhd.Fixed{}, vmdk.Format{}, alias{vhd.Dynamic{}, "vpc"}}
 }
+
+// alias is a format under another name: DIB hands words that it does not know
+// to qemu-img, and so some formats have two.
+type alias struct {
+	image.Format
+	name string
+}
+
+func (a alias) Name() string      { return a.name }
+func (a alias) Extension() string { return a.name }
 
 // Lookup finds a format that is made of the disk by the word a user writes after -t.
 func Lookup(name string) (image.Format, bool) {

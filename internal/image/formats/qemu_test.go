@@ -18,7 +18,7 @@ import (
 )
 
 // qemuName is what qemu-img calls a format.
-var qemuName = map[string]string{"vhd": "vpc", "vhd-fixed": "vpc", "vdi": "vdi", "vmdk": "vmdk", "qcow2": "qcow2"}
+var qemuName = map[string]string{"vhd": "vpc", "vhd-fixed": "vpc", "vpc": "vpc", "vdi": "vdi", "vmdk": "vmdk", "qcow2": "qcow2"}
 
 func qemuImg(t *testing.T, args ...string) string {
 	t.Helper()
@@ -104,7 +104,7 @@ func TestQEMU(t *testing.T) {
 		format, settings string
 		checked          bool // by qemu-img check, which does not know vpc
 	}{
-		{"vdi", "", true}, {"vhd", "", false}, {"vhd-fixed", "", false},
+		{"vdi", "", true}, {"vhd", "", false}, {"vhd-fixed", "", false}, {"vpc", "", false},
 		{"vmdk", "", true}, {"vmdk", "subformat=streamOptimized,adapter_type=lsilogic", true},
 	} {
 		t.Run(strings.TrimSuffix(c.format+" "+c.settings, " "), func(t *testing.T) {
