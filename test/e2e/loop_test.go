@@ -229,3 +229,15 @@ func identity(t *testing.T, image string, n int) string {
 	}
 	return out.String()
 }
+
+// TestLoopBackendBoots boots an image of the embedded library that was made on a
+// loop device: the boot loader is embedded after the filesystems are unmounted.
+func TestLoopBackendBoots(t *testing.T) {
+	if !full() {
+		t.Skip("takes minutes; DIB_TEST_FULL=1 runs it, and TestForeignTreeAsRoot boots from a loop device too")
+	}
+	b, bd := debianWorkbench(t, lab.Root(), nil)
+	bd.args = []string{"-t", "raw", "-o", "debian", "vm", "debian-minimal"}
+	bd.env = map[string]string{"DIB_BLOCK_DEVICE_BACKEND": "loop"}
+	start(t, b.debian(bd).path(".raw"))
+}
