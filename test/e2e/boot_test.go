@@ -46,7 +46,7 @@ func start(t *testing.T, image string) *guest {
 	}
 	var messages bytes.Buffer
 	m, err := boot.Start(t.Context(), boot.Options{
-		Image: image, Resize: info.Size() + growth, Memory: 1024, Transcript: transcript, TempDir: "/var/tmp",
+		Image: image, Resize: info.Size() + growth, Memory: 1024, Network: true, Transcript: transcript, TempDir: "/var/tmp",
 		Log: func(line []byte) { fmt.Fprintf(&messages, "%s\n", line) },
 	})
 	if err != nil {
@@ -122,6 +122,10 @@ func (g *guest) judge(imageSize int64) []string {
 	}
 	if got := g.run("systemctl is-active ssh"); got != "active" {
 		g.t.Errorf("sshd is %q", got)
+	}
+	// QEMU's own network hands out this address, by DHCP alone.
+	if got := g.run("ip -4 -o address show"); !strings.Contains(got, "inet 10.0.2.15/24") {
+		g.t.Errorf("no interface has an address by DHCP:\n%s\n%s", got, g.run("sudo journalctl -b -u 'dhcp-interface@*' --no-pager; cat /etc/network/interfaces"))
 	}
 	if got := g.run("cat /etc/machine-id"); len(got) != 32 {
 		g.t.Errorf("/etc/machine-id in the guest: %q", got)

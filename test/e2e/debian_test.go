@@ -20,7 +20,7 @@ import (
 const devPassword = "correct horse 9"
 
 // fullElements is the image that most tests look at.
-var fullElements = []string{"vm", "debian-minimal", "growroot", "openssh-server", "devuser", "ensure-venv"}
+var fullElements = []string{"vm", "debian-minimal", "growroot", "openssh-server", "devuser", "dhcp-all-interfaces", "ensure-venv"}
 
 // debian is one finished Debian image of this run.
 type debian struct {
