@@ -23,13 +23,23 @@ const foreignTree = "/usr/lib/python3/dist-packages/diskimage_builder/elements"
 // mirror asks apt for the host's own mirror and release.
 func mirror(t *testing.T) (uri, release string) {
 	t.Helper()
-	for line := range strings.Lines(output(t, "apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages")) {
+	for line := range strings.Lines(output(t, "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages")) {
 		f := strings.Fields(line)
 		if len(f) == 2 && !strings.Contains(f[1], "-") && strings.HasSuffix(strings.TrimSuffix(f[0], "/"), "/debian") {
 			return strings.TrimSuffix(f[0], "/"), f[1]
 		}
 	}
-	t.Fatal("the host's apt sources name no Debian mirror")
+	// apt knows of no mirror before it has been updated.
+	text, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "VERSION_CODENAME="); ok {
+			return "http://ftp.debian.org/debian", name
+		}
+	}
+	t.Fatal("cannot tell the host's release of Debian")
 	return "", ""
 }
 
