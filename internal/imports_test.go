@@ -70,7 +70,7 @@ var onlyImports = map[string][]string{
 	"internal/secret":           {},
 	"internal/intarget/pkglist": {"internal/finding", "go.yaml.in/yaml/v3"},
 	"internal/shellwords":       {},
-	"internal/blockdev":         {"github.com/google/uuid", "internal/blockdev/...", "internal/finding", "internal/shellwords", "internal/yamldoc"},
+	"internal/blockdev":         {"github.com/google/uuid", "internal/blockdev/...", "internal/disk/fat", "internal/finding", "internal/shellwords", "internal/yamldoc"},
 	"internal/finding":          {},
 	"internal/similar":          {},
 	"internal/recipe/buildlist": {"internal/finding", "internal/secret", "internal/shellwords", "internal/similar", "internal/yamldoc"},

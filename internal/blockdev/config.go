@@ -65,6 +65,12 @@ type Config struct {
 
 	nodes  nodeSet
 	merged bool
+	text   []byte // for the lines that findings quote
+}
+
+// collector gathers what is found wrong with the configuration after it was read.
+func (c *Config) collector() *finding.Collector {
+	return &finding.Collector{Source: c.Source, Text: c.text}
 }
 
 // MarshalJSON prints the content of config.json: the normalised list.
@@ -88,7 +94,7 @@ func Parse(source string, text []byte) (*Config, error) {
 func Check(source string, text []byte, p Params) (*Config, error) {
 	c := &finding.Collector{Source: source, Text: text}
 	cfg := parse(c, text)
-	cfg.merge(p)
+	cfg.merge(p, c)
 	cfg.nodes = readNodes(cfg.Items, c, true)
 	cfg.Warnings = c.Warnings
 	cfg.supported(c)
@@ -111,7 +117,7 @@ func parse(c *finding.Collector, text []byte) *Config {
 	default:
 		c.Errorf(doc.Pos, "Config entry not a dict: the document must be a list of items")
 	}
-	return &Config{Source: c.Source, Items: n.items}
+	return &Config{Source: c.Source, Items: n.items, text: text}
 }
 
 // normaliser flattens the tree form: nested items come out before the item

@@ -76,6 +76,10 @@ func (a *arranger) gptTable(t tableNode, d Disk) *Table {
 		Label: t.label, DiskGUID: a.identity("disk", d.Name).String(),
 		FirstUsable: 2 + entries, LastUsable: total - 2 - entries,
 	}
+	if out.LastUsable < out.FirstUsable {
+		a.Errorf(t.pos, "disk %q has %d bytes, too few for a GPT: use a larger size", d.Name, d.Size)
+		return out
+	}
 	free := d.Size - 2*gptAlign
 	next := unit
 	for i, p := range t.partitions {

@@ -8,10 +8,12 @@ import (
 	"path"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
 
+	"github.com/dib-builder/dib/internal/disk/fat"
 	"github.com/dib-builder/dib/internal/finding"
 )
 
@@ -121,7 +123,7 @@ func (c *Config) Layout(in LayoutInput) (*Layout, error) {
 	if !c.merged {
 		return nil, errors.New("internal error: layout of a configuration that is not merged")
 	}
-	col := &finding.Collector{Source: c.Source}
+	col := c.collector()
 	c.supported(col)
 	if len(c.nodes.disks) == 0 {
 		col.Errorf(finding.Pos{}, "no local_loop: there is no disk to write")
@@ -348,12 +350,50 @@ func (a *arranger) filesystem(n fsNode) {
 			f.UUID, _ = volumeID(f.UUID) // of a UUID there always is one
 		}
 	}
-	// A filesystem block must not be smaller than a sector, and mke2fs cannot
-	// ask a file for its sector size.
-	if at.sectorSize == 4096 && strings.HasPrefix(n.fstype, "ext") && !slices.Contains(f.Opts, "-b") {
-		f.Opts = append([]string{"-b", "4096"}, f.Opts...)
+	if strings.HasPrefix(n.fstype, "ext") {
+		a.blockSize(n, &f, at.sectorSize)
 	}
+	a.fits(n, f, at.sectorSize)
 	a.out.Filesystems = append(a.out.Filesystems, f)
+}
+
+// blockSize keeps the blocks of an ext filesystem from being smaller than a
+// sector, which no kernel mounts; mke2fs cannot ask a file for its sector size.
+func (a *arranger) blockSize(n fsNode, f *Filesystem, sectorSize int) {
+	given := ""
+	for i, opt := range f.Opts {
+		if opt == "-b" && i+1 < len(f.Opts) {
+			given = f.Opts[i+1]
+		} else if v, ok := strings.CutPrefix(opt, "-b"); ok {
+			given = v
+		}
+	}
+	if given == "" {
+		if sectorSize == 4096 {
+			f.Opts = append([]string{"-b", "4096"}, f.Opts...)
+		}
+		return
+	}
+	if size, err := strconv.Atoi(given); err == nil && size > 0 && size < sectorSize {
+		a.Errorf(n.pos, "mkfs %q: blocks of %d bytes are smaller than the sectors of the disk, %d bytes: leave out -b", n.name, size, sectorSize)
+	}
+}
+
+// swapMin is the size below which the kernel refuses a swap area (bytes).
+const swapMin = 10 * 4096
+
+// fits reports a place that its filesystem cannot have.
+func (a *arranger) fits(n fsNode, f Filesystem, sectorSize int) {
+	switch {
+	case isFAT(f.Type):
+		sector := int64(sectorSize)
+		err := fat.Check(fat.Options{Length: f.Length / sector * sector, SectorSize: sectorSize, Label: f.Label, VolumeID: f.UUID, MkfsOpts: f.Opts})
+		if err != nil {
+			a.Errorf(n.pos, "mkfs %q: %v", n.name, err)
+		}
+	case f.Type == "swap" && f.Length < swapMin:
+		a.Errorf(n.pos, "mkfs %q: %d bytes are too small for a swap area: want %d at least", n.name, f.Length, swapMin)
+	}
 }
 
 func (a *arranger) mounts() {
@@ -384,7 +424,7 @@ func (a *arranger) fstabLine(f fstabNode, m mountNode) string {
 		return ""
 	}
 	id := "LABEL=" + fs.Label
-	if f.byUUID {
+	if f.byUUID || fs.Label == "" {
 		id = "UUID=" + fs.UUID
 	}
 	if fs.Type == "swap" {

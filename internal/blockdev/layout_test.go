@@ -102,7 +102,7 @@ func TestExtendedRecords(t *testing.T) {
 	}
 }
 
-func TestLastLinkStaysOnDisk(t *testing.T) {
+func TestBD14LastLinkStaysOnDisk(t *testing.T) {
 	// 64 MiB and 64 KiB: the end of the disk is not aligned.
 	l := mustLayout(t, "67174400", "", LayoutInput{}, "{name: root, size: 10MiB}", "{name: b, size: 100%}")
 	records := l.Disks[0].Table.Records
@@ -112,7 +112,7 @@ func TestLastLinkStaysOnDisk(t *testing.T) {
 	}
 }
 
-func TestLayoutOf4KSectors(t *testing.T) {
+func TestBD15LayoutOf4KSectors(t *testing.T) {
 	l := mustLayout(t, "64MiB", "", LayoutInput{BlockSize: "4096"}, "{name: root, flags: [primary], size: 100%}")
 	if got, want := show(l), "1:(256,15872,83)"; got != want {
 		t.Errorf("table is %s; want %s", got, want)
@@ -133,10 +133,10 @@ func TestLayoutErrors(t *testing.T) {
 		in         LayoutInput
 		want       string
 	}{
-		{"too large", disk("{name: root, flags: [primary], size: 100MiB}") + root, LayoutInput{SizeKiB: 64 * 1024}, `partition "root" does not fit on the disk: it needs 104857600 bytes, but only 66060288 of 67108864 are left`},
-		{"nothing left", disk("{name: a, flags: [primary], size: 100%}", "{name: root, flags: [primary], size: 100%}") + root, LayoutInput{SizeKiB: 64 * 1024}, `partition "root": 0 bytes are less than one sector`},
-		{"2 TiB", disk("{name: root, flags: [primary], size: 100%}") + root, LayoutInput{SizeKiB: 3 << 30}, "below 2^32 sectors"},
-		{"extended beyond 2 TiB", disk("{name: root, size: 1GiB}") + root, LayoutInput{SizeKiB: 3 << 30}, "extended partition reaches"},
+		{"BD-12 too large", disk("{name: root, flags: [primary], size: 100MiB}") + root, LayoutInput{SizeKiB: 64 * 1024}, `partition "root" does not fit on the disk: it needs 104857600 bytes, but only 66060288 of 67108864 are left`},
+		{"BD-12 nothing left", disk("{name: a, flags: [primary], size: 100%}", "{name: root, flags: [primary], size: 100%}") + root, LayoutInput{SizeKiB: 64 * 1024}, `partition "root": 0 bytes are less than one sector`},
+		{"BD-12 2 TiB", disk("{name: root, flags: [primary], size: 100%}") + root, LayoutInput{SizeKiB: 3 << 30}, "below 2^32 sectors"},
+		{"BD-12 extended beyond 2 TiB", disk("{name: root, size: 1GiB}") + root, LayoutInput{SizeKiB: 3 << 30}, "extended partition reaches"},
 		{"odd size", strings.Replace(disk("{name: root, flags: [primary], size: 1MiB}"), "image0}", "image0, size: 5000001}", 1) + root, LayoutInput{}, "not a multiple of the sector size 512"},
 		{"align and sectors", strings.Replace(disk("{name: root, flags: [primary], size: 1MiB}"), "label: mbr", "label: mbr\n    align: 512", 1) + root, LayoutInput{SizeKiB: 1 << 20, BlockSize: "4096"}, "align 512 is not a multiple of the sector size 4096"},
 		{"no size", Fallback, LayoutInput{}, "no size"},
@@ -208,7 +208,7 @@ func TestLayoutGolden(t *testing.T) {
 	}
 }
 
-func TestIdentities(t *testing.T) {
+func TestBD16Identities(t *testing.T) {
 	c := mustMerge(t, twoFilesystems, Params{})
 	layout := func(seed string) *Layout {
 		l, err := c.Layout(LayoutInput{SizeKiB: 1 << 20, Seed: []byte(seed)})

@@ -15,19 +15,23 @@ type Params struct {
 	RootFSOpts string // result of MkfsOptions; empty for none
 }
 
+// defaultFSType is the type of a root filesystem when nobody says another. A
+// build asks for it even when its caller does not.
+const defaultFSType = "ext4"
+
 // Merge returns a copy of the configuration in which the filesystem node
 // mkfs_root has type, options and label, where its own text leaves them out.
 // The error is of type finding.List.
 func (c *Config) Merge(p Params) (*Config, error) {
-	col := &finding.Collector{Source: c.Source}
-	m := &Config{Source: c.Source, Items: append([]Item{}, c.Items...)}
-	m.merge(p)
+	col := c.collector()
+	m := &Config{Source: c.Source, Items: append([]Item{}, c.Items...), text: c.text}
+	m.merge(p, col)
 	m.nodes = readNodes(m.Items, col, true)
 	m.Warnings = col.Warnings
 	return m, col.Errors.Err()
 }
 
-func (c *Config) merge(p Params) {
+func (c *Config) merge(p Params, col *finding.Collector) {
 	c.merged = true
 	for i, it := range c.Items {
 		if it.Kind != "mkfs" || it.Name != rootNode {
@@ -42,9 +46,12 @@ func (c *Config) merge(p Params) {
 		}
 		fstype := p.RootFSType
 		if fstype == "" {
-			fstype = "ext4"
+			fstype = defaultFSType
 		}
-		fstype = add("type", fstype)
+		wanted := fstype
+		if fstype = add("type", fstype); fstype != wanted && p.RootFSType != "" && wanted != defaultFSType {
+			col.Warnf(it.pos, "mkfs %q: FS_TYPE=%s is ignored: the layout says type %s", it.Name, wanted, fstype)
+		}
 		if p.RootFSOpts != "" {
 			add("opts", p.RootFSOpts)
 		}
@@ -79,7 +86,7 @@ func (c *Config) supported(col *finding.Collector) {
 
 // Supported reports as a finding.List what Layout will refuse for want of support.
 func (c *Config) Supported() error {
-	col := &finding.Collector{Source: c.Source}
+	col := c.collector()
 	c.supported(col)
 	return col.Errors.Err()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/dib-builder/dib/internal/blockdev/size"
+	"github.com/dib-builder/dib/internal/disk/fat"
 	"github.com/dib-builder/dib/internal/finding"
 	"github.com/dib-builder/dib/internal/shellwords"
 	"github.com/dib-builder/dib/internal/yamldoc"
@@ -338,6 +339,22 @@ func (r *nodeReader) filesystem(it Item) {
 		r.Errorf(it.pos, "%s: label %q has a line break or a NUL", what, f.label)
 	}
 	f.opts = r.words(what, it.attrs, "opts", true)
+	if opts, ok := it.get("opts"); ok && len(f.opts) > 0 {
+		switch {
+		case f.fstype == "swap":
+			r.Warnf(opts.Pos, "%s: opts of a swap area are ignored", what)
+			f.opts = nil
+		case isFAT(f.fstype):
+			if err := fat.CheckOptions(f.opts); err != nil {
+				r.Errorf(opts.Pos, "%s: %v", what, err)
+			}
+		}
+	}
+	if isFAT(f.fstype) && len(f.label) <= labelLimit(f.fstype) {
+		if err := fat.CheckLabel(f.label); err != nil {
+			r.Errorf(it.pos, "%s: %v", what, err)
+		}
+	}
 	var pos finding.Pos
 	f.uuid, pos = r.text(what, it.attrs, "uuid", "")
 	if f.uuid != "" {
@@ -445,7 +462,7 @@ func (r *nodeReader) crossCheck() {
 		if _, given := r.set.graph.attr(f.name, "label"); !r.merged && f.name == rootNode && !given {
 			continue
 		}
-		if labels[f.label] {
+		if labels[f.label] && f.label != "" {
 			r.Errorf(f.pos, "mkfs %q: File system label [%s] used more than once", f.name, f.label)
 		}
 		labels[f.label] = true

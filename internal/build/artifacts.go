@@ -48,21 +48,29 @@ func (b *builder) label(out plan.Output) string {
 
 // sources are what artifacts are made of, each opened when the first needs it.
 type sources struct {
-	disk *image.Source
-	tree *tree.Tree
+	disks map[string]*image.Source // by path
+	tree  *tree.Tree
 }
 
 func (s *sources) close() {
-	if s.disk != nil {
-		s.disk.Close()
+	for _, d := range s.disks {
+		d.Close()
 	}
 }
 
-func (s *sources) openDisk(path string) (_ *image.Source, err error) {
-	if s.disk == nil {
-		s.disk, err = image.OpenSource(path)
+func (s *sources) openDisk(path string) (*image.Source, error) {
+	if d := s.disks[path]; d != nil {
+		return d, nil
 	}
-	return s.disk, err
+	d, err := image.OpenSource(path)
+	if err != nil {
+		return nil, err
+	}
+	if s.disks == nil {
+		s.disks = map[string]*image.Source{}
+	}
+	s.disks[path] = d
+	return d, nil
 }
 
 func (b *builder) readTree(ctx context.Context, s *sources) (*tree.Tree, error) {
@@ -140,7 +148,7 @@ func (b *builder) writeFormat(ctx context.Context, src *sources, out plan.Output
 		if err != nil {
 			return err
 		}
-		disk, err := src.openDisk(b.rootImage)
+		disk, err := src.openDisk(b.images[out.Disk])
 		if err != nil {
 			return err
 		}

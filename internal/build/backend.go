@@ -101,10 +101,10 @@ func (b *builder) exportDevices() error {
 	b.env["IMAGE_BLOCK_DEVICE"] = root.Device
 	var list strings.Builder
 	for _, d := range b.layout.Disks {
-		fmt.Fprintf(&list, " [%s]=%s ", d.Name, d.Device)
+		list.WriteString(blockdev.ArrayEntry(d.Name, d.Device))
 		if d.Table != nil {
 			for _, p := range d.Table.Partitions {
-				fmt.Fprintf(&list, " [%s]=%s ", p.Name, p.Device)
+				list.WriteString(blockdev.ArrayEntry(p.Name, p.Device))
 			}
 		}
 	}

@@ -66,6 +66,9 @@ func create(ctx context.Context, rec recipe.Recipe, secrets map[string][]byte, s
 	}
 	sink.Emit(event.LogLine("Building elements: " + strings.Join(p.Requested, " ")))
 	sink.Emit(event.LogLine("Expanded element dependencies to: " + p.Env["IMAGE_ELEMENT"]))
+	if err := dumpGraph(p, rec); err != nil {
+		return 1, err
+	}
 	sweepOutputs(p)
 	loads, err := prepareDocker(ctx, p, p.Env.Environ(), sink)
 	for _, l := range loads {
@@ -141,9 +144,36 @@ func makePlan(rec recipe.Recipe) (*plan.Plan, error) {
 // validateLayout checks a block-device configuration before anything runs.
 func validateLayout(rec recipe.Recipe) func(source string, text []byte) error {
 	return func(source string, text []byte) error {
-		_, err := blockdev.Check(source, text, blockdev.Params{RootFSType: rec.FSType, RootLabel: rec.RootLabel})
+		config, err := blockdev.Check(source, text, blockdev.Params{RootFSType: rec.FSType, RootLabel: rec.RootLabel})
+		if err != nil {
+			return err
+		}
+		in := blockdev.LayoutInput{BlockSize: rec.Env["DIB_BLOCK_SIZE"]}
+		if rec.ImageSizeGiB != "" {
+			if in.SizeKiB, err = blockdev.ImageSize(blockdev.SizeInput{ImageSizeGiB: rec.ImageSizeGiB}); err != nil {
+				return err
+			}
+		}
+		return config.Rehearse(in)
+	}
+}
+
+// dumpGraph writes the graph of the disk layout to the file that
+// DUMP_CONFIG_GRAPH names (BD-59), for Graphviz.
+func dumpGraph(p *plan.Plan, rec recipe.Recipe) error {
+	file := rec.Env["DUMP_CONFIG_GRAPH"]
+	if file == "" {
+		return nil
+	}
+	config, err := blockdev.Check(p.BlockDevice.Source, []byte(p.BlockDevice.Text), blockdev.Params{RootFSType: rec.FSType, RootLabel: rec.RootLabel})
+	if err != nil {
 		return err
 	}
+	graph := config.Graph()
+	if err := os.WriteFile(file, []byte(graph.DOT()), 0o644); err != nil {
+		return fmt.Errorf("cannot write the graph named by DUMP_CONFIG_GRAPH: %w", err)
+	}
+	return nil
 }
 
 func setupFailure(err error, status int) *event.Failure {

@@ -60,8 +60,8 @@ type builder struct {
 	// backend makes the disks.
 	backend backend
 
-	sideTable string // path
-	rootImage string // raw image that holds the root filesystem
+	sideTable string            // path
+	images    map[string]string // raw image of each disk; that with the root filesystem also under ""
 }
 
 // EngineMain is the engine's process: it runs the plan that the supervisor

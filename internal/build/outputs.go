@@ -27,8 +27,8 @@ func (b *builder) settleTree(ctx context.Context, layout *blockdev.Layout) (*blo
 	return b.backend.settle(ctx, o)
 }
 
-// writeDisk turns tree and layout into sparse raw images, and remembers the
-// one that holds the root filesystem: that one becomes the artifacts.
+// writeDisk turns tree and layout into sparse raw images, and remembers them:
+// they become the artifacts.
 func (b *builder) writeDisk(ctx context.Context) error {
 	o, err := b.diskOptions(b.layout, place.TreeDir)
 	if err != nil {
@@ -43,9 +43,11 @@ func (b *builder) writeDisk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.images = map[string]string{}
 	for _, i := range images {
+		b.images[i.Disk] = i.Path
 		if i.Root {
-			b.rootImage = i.Path
+			b.images[""] = i.Path
 		}
 	}
 	return nil

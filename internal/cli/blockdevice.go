@@ -170,9 +170,13 @@ func (p blockDeviceParams) value(symbol string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot read the state: %w", err)
 	}
-	image, err := imageDevice(s)
+	config, err := p.config()
 	if err != nil {
-		return "", fmt.Errorf("cannot get value %q: %w", symbol, err)
+		return "", err
+	}
+	image, ok := s.BlockDev[config.RootDisk()] // whatever its name (BD-23)
+	if !ok {
+		return "", fmt.Errorf("cannot get value %q: the state has no disk with the root filesystem", symbol)
 	}
 	switch symbol {
 	case "image-path":
@@ -189,27 +193,9 @@ func (p blockDeviceParams) value(symbol string) (string, error) {
 	}
 	var list strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(s.BlockDev)) {
-		fmt.Fprintf(&list, " [%s]=%s ", name, s.BlockDev[name].Device)
+		list.WriteString(blockdev.ArrayEntry(name, s.BlockDev[name].Device))
 	}
 	return list.String(), nil
-}
-
-// imageDevice is the disk that becomes the output: image0, as DIB calls it, or
-// the only one.
-func imageDevice(s blockdev.State) (blockdev.StateDevice, error) {
-	if d, ok := s.BlockDev["image0"]; ok {
-		return d, nil
-	}
-	var disks []blockdev.StateDevice
-	for _, d := range s.BlockDev {
-		if d.Image != "" {
-			disks = append(disks, d)
-		}
-	}
-	if len(disks) != 1 {
-		return blockdev.StateDevice{}, fmt.Errorf("there are %d disks, none of which is called image0", len(disks))
-	}
-	return disks[0], nil
 }
 
 func (p blockDeviceParams) writeFSTab() error {

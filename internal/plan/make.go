@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dib-builder/dib/internal/blockdev"
 	"github.com/dib-builder/dib/internal/disk/loop"
 	"github.com/dib-builder/dib/internal/element"
 	"github.com/dib-builder/dib/internal/hook"
@@ -113,6 +114,7 @@ func Make(rec recipe.Recipe, lib *element.Library, opt Options) (*Plan, error) {
 	}
 	note(p.checkData(elements))
 	note(p.chooseLayout(elements, opt))
+	p.Outputs = append(p.Outputs, furtherDisks(p)...)
 	note(distinct(p.Outputs))
 	for _, file := range outputFiles(p) {
 		if !filepath.IsAbs(file) {
@@ -234,6 +236,24 @@ func outputs(rec recipe.Recipe, p *Plan) []Output {
 		}
 	}
 	return slices.Concat(trees, disks, raw)
+}
+
+// furtherDisks lists the outputs that are made of disks beside the one with the
+// root filesystem, in every format asked for: DIB loses these disks (BD-23).
+func furtherDisks(p *Plan) []Output {
+	config, err := blockdev.Parse(p.BlockDevice.Source, []byte(p.BlockDevice.Text))
+	if err != nil {
+		return nil // which choosing it has reported
+	}
+	var list []Output
+	for _, disk := range config.FurtherDisks() {
+		for _, out := range p.Outputs {
+			if ext, ok := strings.CutPrefix(out.Path, p.Recipe.ImageName); ok && !out.FromTree {
+				list = append(list, Output{Type: out.Type, Path: p.Recipe.ImageName + "-" + disk + ext, Disk: disk})
+			}
+		}
+	}
+	return list
 }
 
 // outputFiles are the paths that the build will write.

@@ -87,6 +87,9 @@ type BlockDevice struct {
 type Output struct {
 	Type string `json:"type"` // as given with -t
 	Path string `json:"path"` // as given with -o, with its suffix; relative to the caller's directory
+	// Disk names the disk of the layout that it is made of, where that is not
+	// the one with the root filesystem.
+	Disk string `json:"disk,omitempty"`
 	// FromTree says that the output is made of the files rather than of the disk.
 	FromTree bool `json:"from_tree,omitempty"`
 	// Tag is the name of a docker image. Path is then the archive that holds it

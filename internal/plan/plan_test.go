@@ -595,3 +595,22 @@ func TestD21PlanHasNoSecrets(t *testing.T) {
 		t.Errorf("ids of the image derive from a secret (%v)", err)
 	}
 }
+
+// TestBD23FurtherDisks has every disk of a layout end as an output.
+func TestBD23FurtherDisks(t *testing.T) {
+	const config = "- local_loop: {name: sys, mkfs: {name: mkfs_root, mount: {mount_point: /}}}\n- local_loop: {name: data, size: 1GiB}\n"
+	rec := newRecipe("debian", Env{"DIB_BLOCK_DEVICE_CONFIG": config})
+	rec.Types = []string{"raw", "tar", "qcow2"}
+	p, err := Make(rec, library(t, nil), pure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, o := range p.Outputs {
+		got = append(got, o.Path+" "+o.Disk)
+	}
+	want := []string{"out/image.tar ", "out/image.qcow2 ", "out/image.raw ", "out/image-data.qcow2 data", "out/image-data.raw data"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("outputs differ (-want +got):\n%s", diff)
+	}
+}

@@ -109,6 +109,18 @@ func parseOpts(words []string) (opts, error) {
 	return o, nil
 }
 
+// CheckOptions says which option of mkfs.vfat is not known here.
+func CheckOptions(words []string) error {
+	_, err := parseOpts(words)
+	return err
+}
+
+// CheckLabel says what keeps a label from being written.
+func CheckLabel(label string) error {
+	_, err := encodeLabel(label)
+	return err
+}
+
 // Check says what keeps a filesystem from being made with these options,
 // before there is a tree.
 func Check(o Options) error {

@@ -61,6 +61,7 @@ type Document struct {
 type Output struct {
 	Type     string `json:"type"`                // as given with -t; of a ramdisk "initramfs" and "kernel"
 	Path     string `json:"path"`                // as given with -o, with its suffix
+	Disk     string `json:"disk,omitempty"`      // of the layout, where it is not the one with the root filesystem
 	FromTree bool   `json:"from_tree,omitempty"` // made of the files rather than of the disk
 	Tag      string `json:"tag,omitempty"`       // of a docker image; Path is what is left when no engine takes it
 }
@@ -108,7 +109,7 @@ func New(p *plan.Plan, facts Facts) (*Document, error) {
 		Environment: environment, Layout: layout, Secrets: list(p.Secrets), Outputs: []Output{}, Warnings: []string{},
 	}
 	for _, o := range p.Outputs {
-		doc.Outputs = append(doc.Outputs, Output{Type: o.Type, Path: o.Path, FromTree: o.FromTree, Tag: o.Tag})
+		doc.Outputs = append(doc.Outputs, Output{Type: o.Type, Path: o.Path, Disk: o.Disk, FromTree: o.FromTree, Tag: o.Tag})
 	}
 	if p.Recipe.Ramdisk { // hooks of the ramdisk elements leave these
 		for _, kind := range []string{"initramfs", "kernel"} {

@@ -1,0 +1,56 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// twoDisks has the data disk first and the root filesystem on a disk whose name
+// is not the customary one.
+const twoDisks = `
+- local_loop: {name: data, size: 64MiB, mkfs: {type: ext4, label: data, mount: {mount_point: /own, fstab: {options: defaults}}}}
+- local_loop: {name: sys, mkfs: {name: mkfs_root, mount: {mount_point: /, fstab: {fsck-passno: 1}}}}
+`
+
+// TestBD23FurtherDisks builds an image of two disks, and leaves both.
+func TestBD23FurtherDisks(t *testing.T) {
+	asEach(t, func(t *testing.T, b *workbench) {
+		graph := filepath.Join(b.out, "graph.dot")
+		b.mustBuild(build{args: []string{"-n", "-t", "raw", "-o", "two", "fake-os"}, env: map[string]string{
+			"DIB_BLOCK_DEVICE_CONFIG": twoDisks, "DUMP_CONFIG_GRAPH": graph,
+		}})
+		if st, err := os.Stat(filepath.Join(b.out, "two-data.raw")); err != nil || st.Size() != 64<<20 {
+			t.Errorf("the data disk is %v, %v", st, err)
+		}
+		root, err := os.ReadFile(filepath.Join(b.out, "two.raw"))
+		if err != nil || !strings.Contains(string(root), "LABEL=data /own ext4 defaults 0 2") {
+			t.Errorf("the root disk has no fstab with the data disk: %v", err)
+		}
+		if dot, err := os.ReadFile(graph); err != nil || !strings.Contains(string(dot), `"data" -> "mkfs_data";`) {
+			t.Errorf("graph: %v\n%s", err, dot)
+		}
+	})
+}
+
+// TestLayoutIsRefusedFirst has every fault of a layout reported, with the
+// line it is in, before any hook runs.
+func TestLayoutIsRefusedFirst(t *testing.T) {
+	asEach(t, func(t *testing.T, b *workbench) {
+		o := b.run(build{args: []string{"-n", "-t", "raw", "-o", "no", "--image-size", "1", "fake-os"}, env: map[string]string{
+			"DIB_BLOCK_DEVICE_CONFIG": strings.Replace(nestedLayout, "size: 60%", "size: 2GiB", 1),
+		}})
+		if o.Exit != 1 || strings.Contains(o.Stdout, "Running ") || len(b.outputs()) > 0 {
+			t.Errorf("status %d, outputs %v:\n%s", o.Exit, b.outputs(), o.Stdout)
+		}
+		for _, want := range []string{
+			`DIB_BLOCK_DEVICE_CONFIG:7:9: partition "root" does not fit on the disk: it needs 2147483648 bytes`,
+			"- {name: root, flags: [boot, primary], siz...\n                        ^",
+		} {
+			if !strings.Contains(o.Stdout+o.Stderr, want) {
+				t.Errorf("no %q in\n%s%s", want, o.Stdout, o.Stderr)
+			}
+		}
+	})
+}
