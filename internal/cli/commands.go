@@ -16,6 +16,7 @@ func (p Program) table() map[string]command.Func {
 	maps.Copy(table, p.Commands)
 	maps.Copy(table, map[string]command.Func{
 		blockDevice:     blockDeviceCommand,
+		"convert":       convertCommand,
 		"dib-run-parts": hook.RunParts,
 		"element-info":  elementInfo,
 		"lint":          lintCommand,
@@ -45,6 +46,7 @@ var summaries = map[string]string{
 	ramdiskCommand:      "build a ramdisk (not supported yet)",
 	listCommand:         "build the images that YAML files list",
 	blockDevice:         "ask a running build for its disks",
+	"convert":           "write the disk in an image file in another format",
 	"dib-run-parts":     "run the hooks of one directory",
 	"test-elements":     "run the functional tests of elements",
 	"lint":              "check elements for faults; the same as dib-lint",

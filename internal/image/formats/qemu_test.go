@@ -203,3 +203,10 @@ func TestSettings(t *testing.T) {
 		}
 	}
 }
+
+func qemuIO(t *testing.T, command, path string) {
+	t.Helper()
+	if out, err := exec.Command("qemu-io", "-c", command, path).CombinedOutput(); err != nil {
+		t.Fatalf("qemu-io %s: %v\n%s", command, err, out)
+	}
+}

@@ -54,8 +54,8 @@ const (
 	zstdCompression compressionType = 1
 )
 
-// header is the file header. Fields that are always zero in what we accept
-// (crypt_method, nb_snapshots, autoclear_features) are checked, not kept.
+// header is the file header. Of the fields that are always zero in what we
+// write, crypt_method is checked and autoclear_features is ignored.
 type header struct {
 	version          uint32 // 2 or 3
 	clusterBits      uint
@@ -67,6 +67,7 @@ type header struct {
 	incompatible     uint64
 	compatible       uint64
 	refcountOrder    uint32
+	snapshots        uint32
 	compression      compressionType
 	backingFile      string
 	backingFormat    string
@@ -186,6 +187,7 @@ func decodeHeader(r io.ReaderAt, fileSize int64) (*header, error) {
 		reftableOffset:   be.Uint64(b[48:]),
 		reftableClusters: be.Uint32(b[56:]),
 		refcountOrder:    4,
+		snapshots:        be.Uint32(b[60:]),
 	}
 	headerLen := uint32(headerLenV2)
 	switch {

@@ -478,6 +478,11 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		m.BackingFile()
+		if list, err := m.Extents(context.Background()); err == nil {
+			if _, err := image.NewSource(m, m.Size(), list); err != nil {
+				t.Fatal(err)
+			}
+		}
 		buf := make([]byte, 4096)
 		for off := int64(0); off < min(m.Size(), 1<<20); off += int64(len(buf)) {
 			if _, err := m.ReadAt(buf, off); err != nil && err != io.EOF {

@@ -48,6 +48,17 @@ func (m *Image) Size() int64 { return int64(m.head.size) }
 // Version is 2 (compat 0.10) or 3 (compat 1.1).
 func (m *Image) Version() int { return int(m.head.version) }
 
+// Snapshots is the number of internal snapshots, which cannot be read.
+func (m *Image) Snapshots() int { return int(m.head.snapshots) }
+
+// Compression is how compressed clusters are packed, if there are any: zlib or zstd.
+func (m *Image) Compression() string {
+	if m.head.compression == zstdCompression {
+		return "zstd"
+	}
+	return "zlib"
+}
+
 // ClusterSize is in bytes.
 func (m *Image) ClusterSize() int64 { return m.head.clusterSize() }
 
@@ -138,6 +149,16 @@ func (m *Image) readBacking(p []byte, off int64) error {
 
 // lookup finds the L2 entry of a guest offset; 0 means unallocated.
 func (m *Image) lookup(off int64) (uint64, error) {
+	if at, err := m.table(off); err != nil || at == 0 {
+		return 0, err
+	}
+	slot := off >> m.head.clusterBits & (1<<m.head.l2Bits() - 1)
+	return binary.BigEndian.Uint64(m.l2[slot*8:]), nil
+}
+
+// table makes m.l2 the L2 table of a guest offset and returns where it is; 0
+// means that there is none.
+func (m *Image) table(off int64) (int64, error) {
 	l1 := off >> (m.head.clusterBits + m.head.l2Bits())
 	var e [8]byte
 	// The L1 table is not kept: it may be as large as 32 MiB, and neighbours
@@ -146,16 +167,12 @@ func (m *Image) lookup(off int64) (uint64, error) {
 		return 0, fmt.Errorf("L1 entry %d: %w", l1, err)
 	}
 	table := int64(binary.BigEndian.Uint64(e[:]) & offsetMask)
-	if table == 0 {
-		return 0, nil
-	}
-	if table != m.l2Offset {
+	if table != 0 && table != m.l2Offset {
 		if err := m.loadL2(table); err != nil {
 			return 0, fmt.Errorf("L2 table of L1 entry %d: %w", l1, err)
 		}
 	}
-	slot := off >> m.head.clusterBits & (1<<m.head.l2Bits() - 1)
-	return binary.BigEndian.Uint64(m.l2[slot*8:]), nil
+	return table, nil
 }
 
 func (m *Image) loadL2(table int64) error {
