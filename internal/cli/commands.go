@@ -43,7 +43,7 @@ func (p Program) table() map[string]command.Func {
 var summaries = map[string]string{
 	"create":            "build an image; the same as disk-image-create",
 	"disk-image-create": "build an image",
-	ramdiskCommand:      "build a ramdisk (not supported yet)",
+	ramdiskCommand:      "build a kernel and a ramdisk",
 	listCommand:         "build the images that YAML files list",
 	blockDevice:         "ask a running build for its disks",
 	"convert":           "write the disk in an image file in another format",
