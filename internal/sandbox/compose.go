@@ -79,8 +79,9 @@ func mount(source, target, fstype string, flags uintptr, data string) error {
 
 // enterNewRoot makes an empty tmpfs the root, with the host's root below it.
 func enterNewRoot() error {
-	// Nothing mounted from here on may show on the host.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	// Nothing mounted from here on may show on the host; but what the host
+	// unmounts meanwhile must go here too, or a build would keep it busy.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("cannot detach the mounts from those of the host: %w", err)
 	}
 	// Any directory will do: the mount moves to the root.
