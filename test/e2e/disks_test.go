@@ -46,7 +46,7 @@ func TestLayoutIsRefusedFirst(t *testing.T) {
 		}
 		for _, want := range []string{
 			`DIB_BLOCK_DEVICE_CONFIG:7:9: partition "root" does not fit on the disk: it needs 2147483648 bytes`,
-			"- {name: root, flags: [boot, primary], siz...\n                        ^",
+			"- {name: root, flags: [boot, primary], siz...\n            ^",
 		} {
 			if !strings.Contains(o.Stdout+o.Stderr, want) {
 				t.Errorf("no %q in\n%s%s", want, o.Stdout, o.Stderr)
