@@ -27,7 +27,7 @@ func main() {
 		os.Exit(build.EnvironmentMain())
 	}
 	ctx, stop := cli.WithSignals(context.Background())
-	program := cli.Program{Create: build.Create, Plan: build.Plan, Commands: commands()}
+	program := cli.Program{Create: build.Create, Plan: build.Plan, MakePlan: build.MakePlan, Commands: commands()}
 	status := cli.ExitStatus(ctx, program.Main(ctx, cli.Process(), os.Args))
 	stop()
 	os.Exit(status)

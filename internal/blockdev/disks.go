@@ -100,3 +100,44 @@ func (g *Graph) DOT() string {
 	b.WriteString("}\n")
 	return b.String()
 }
+
+// HasSizes tells whether every disk has a size of its own.
+func (c *Config) HasSizes() bool {
+	for _, d := range c.nodes.disks {
+		if d.size == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Forget removes the identities in which the layout differs from another one
+// of the same configuration, which are those that derive from the seed.
+func (l *Layout) Forget(other *Layout) {
+	forget := func(id *string, other string) {
+		if *id != other {
+			*id = ""
+		}
+	}
+	for i := range l.Disks {
+		t, o := l.Disks[i].Table, other.Disks[i].Table
+		if t == nil {
+			continue
+		}
+		forget(&t.DiskGUID, o.DiskGUID)
+		if t.DiskID != o.DiskID {
+			t.DiskID = 0
+		}
+		for k := range t.Partitions {
+			forget(&t.Partitions[k].PartUUID, o.Partitions[k].PartUUID)
+		}
+	}
+	for i := range l.Filesystems {
+		f, o := &l.Filesystems[i], other.Filesystems[i]
+		if f.UUID != o.UUID {
+			l.FSTab = strings.ReplaceAll(l.FSTab, "UUID="+f.UUID+" ", "UUID=... ")
+		}
+		forget(&f.UUID, o.UUID)
+		forget(&f.HashSeed, o.HashSeed)
+	}
+}

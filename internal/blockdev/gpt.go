@@ -131,3 +131,14 @@ func (d *Disk) partitionOfType(guid string) *Partition {
 	}
 	return nil
 }
+
+// TypeCode is sgdisk's code of a partition type, in lower case; empty if it has
+// none here.
+func TypeCode(guid string) string {
+	for code, g := range gptTypes {
+		if g == guid {
+			return code
+		}
+	}
+	return ""
+}

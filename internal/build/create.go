@@ -130,6 +130,9 @@ func sweepOutputs(p *plan.Plan) {
 	}
 }
 
+// MakePlan plans a build; what a build would refuse at its start is the error.
+func MakePlan(rec recipe.Recipe) (*plan.Plan, error) { return makePlan(rec) }
+
 func makePlan(rec recipe.Recipe) (*plan.Plan, error) {
 	if err := errors.Join(checkFormats(rec)...); err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ func (p Program) table() map[string]command.Func {
 		"test-elements": testElements,
 		"dib-lint":      lintCommand,
 		"install-links": installLinks,
+		"layout":        p.layoutCommand,
 		"schema":        printSchema,
 		"version":       showVersion,
 	})
@@ -54,6 +55,7 @@ var summaries = map[string]string{
 	"element-info":      "expand a list of elements with their dependencies",
 	"install-links":     "make links under the names of DIB's commands in a directory",
 	"plan":              "show what a build would do",
+	"layout":            "show the disk layout of a build, drawn to scale",
 	"schema":            "print a JSON Schema",
 	"version":           "show the version",
 }

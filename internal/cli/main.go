@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/plan"
 	"github.com/dib-builder/dib/internal/recipe"
 )
 
@@ -32,6 +33,8 @@ type Program struct {
 	// Plan prints what Create would do, as text or as JSON, and returns the exit
 	// status. Without it there is no command "plan".
 	Plan func(ctx context.Context, std command.IO, rec recipe.Recipe, json bool) int
+	// MakePlan plans what Create would do. Without it, "layout" takes only files.
+	MakePlan func(rec recipe.Recipe) (*plan.Plan, error)
 	// Commands are further commands by name, such as those that run inside an
 	// image. They cannot replace the commands of this package.
 	Commands map[string]command.Func
