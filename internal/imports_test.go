@@ -109,6 +109,7 @@ var onlyImports = map[string][]string{
 	"internal/image/squashfs":    {"internal/image", "internal/image/tree", "github.com/klauspost/...", "golang.org/x/sys/..."},
 	"internal/sandbox/idmap":     {"internal/run", "github.com/moby/sys/...", "golang.org/x/sys/..."},
 	"internal/sandbox/seccomp":   {"golang.org/x/sys/..."},
+	"internal/pidns":             {"golang.org/x/sys/..."},
 	"internal/inspect":           {"golang.org/x/sys/..."},
 	"internal/inspect/extfs":     {"internal/inspect"},
 	"internal/inspect/fatfs":     {"internal/inspect"},

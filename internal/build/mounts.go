@@ -13,6 +13,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/dib-builder/dib/internal/pidns"
 	"github.com/dib-builder/dib/internal/place"
 	"github.com/dib-builder/dib/internal/run"
 )
@@ -169,11 +170,13 @@ func unmountRetrying(path string) error {
 		if !errors.Is(err, unix.EBUSY) {
 			break
 		}
+		// The sandbox's own /dev, /proc and /sys may be held by nothing that matters
+		// any more, and by mounts that a user namespace cannot take apart.
+		if detachable(path) {
+			err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+			break
+		}
 		time.Sleep(50 * time.Millisecond)
-	}
-	// The sandbox's own /dev, /proc and /sys may be held by nothing that matters any more.
-	if errors.Is(err, unix.EBUSY) && detachable(path) {
-		err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot unmount %s: %w%s", path, err, whoHolds(path))
@@ -193,15 +196,16 @@ func detachable(path string) bool {
 // whoHolds names processes with a working directory, root or open file below path.
 func whoHolds(path string) string {
 	var names []string
-	forEachProcess(func(pid string) {
+	processes, _ := pidns.Processes()
+	for _, p := range processes {
 		for _, link := range []string{"cwd", "root"} {
-			if t, err := os.Readlink("/proc/" + pid + "/" + link); err == nil && (t == path || strings.HasPrefix(t, path+"/")) {
-				comm, _ := os.ReadFile("/proc/" + pid + "/comm")
-				names = append(names, fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(comm)), pid))
-				return
+			if t, err := os.Readlink(p.Dir + "/" + link); err == nil && (t == path || strings.HasPrefix(t, path+"/")) {
+				comm, _ := os.ReadFile(p.Dir + "/comm")
+				names = append(names, fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(comm)), p.PID))
+				break
 			}
 		}
-	})
+	}
 	if names == nil {
 		return ""
 	}
@@ -217,33 +221,19 @@ func endProcessesIn(tree string) {
 	}{{unix.SIGTERM, 20}, {unix.SIGKILL, 20}} {
 		for range step.rounds {
 			found := false
-			forEachProcess(func(pid string) {
-				root, err := os.Readlink("/proc/" + pid + "/root")
-				if err != nil || (root != tree && !strings.HasPrefix(root, tree+"/")) {
-					return
+			processes, _ := pidns.Processes()
+			for _, p := range processes {
+				root, err := os.Readlink(p.Dir + "/root")
+				if err != nil || (root != tree && !strings.HasPrefix(root, tree+"/")) || p.PID <= 1 {
+					continue
 				}
-				var n int
-				if _, err := fmt.Sscan(pid, &n); err == nil && n > 1 {
-					found = true
-					_ = unix.Kill(n, step.signal)
-				}
-			})
+				found = true
+				_ = unix.Kill(p.PID, step.signal)
+			}
 			if !found {
 				return
 			}
 			time.Sleep(25 * time.Millisecond)
-		}
-	}
-}
-
-func forEachProcess(f func(pid string)) {
-	dirs, err := os.ReadDir("/proc")
-	if err != nil {
-		return
-	}
-	for _, d := range dirs {
-		if name := d.Name(); name[0] >= '1' && name[0] <= '9' {
-			f(name)
 		}
 	}
 }

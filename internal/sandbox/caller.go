@@ -23,6 +23,7 @@ type caller struct {
 	user     account.User
 	userNS   bool // needs a user namespace
 	rootless bool // is not root of the machine
+	direct   bool // root of a container: may map its ids himself, each to itself
 	uids     []idmap.Extent
 	gids     []idmap.Extent
 }
@@ -33,15 +34,63 @@ func identify(ctx context.Context) (caller, error) {
 	uid := unix.Geteuid()
 	c := caller{user: lookupUser(ctx, unix.Getuid(), unix.Getgid())}
 	initial := inInitialUserNS()
-	if uid == 0 {
+	switch {
+	case uid == 0 && isFullRoot(hasCapability):
 		c.rootless = !initial
-		if !hasCapability(unix.CAP_SYS_ADMIN) {
-			return c, errNoSysAdmin()
-		}
-		return c, nil
+		return c, enoughIDs()
+	case uid == 0:
+		c.userNS, c.rootless, c.direct = true, true, true
+		return c, c.planOwnMaps()
 	}
 	c.userNS, c.rootless = true, true
 	return c, c.planMaps(ctx)
+}
+
+// renamed tells whether the caller is another user inside than outside.
+func (c caller) renamed() bool { return c.userNS && !c.direct }
+
+// planOwnMaps is for the root that a container has by default, with some of the
+// capabilities: he becomes root, with all of them, of a user namespace that has
+// the ids of the container.
+func (c *caller) planOwnMaps() error {
+	var missing []string
+	for _, m := range mappingCapabilities {
+		if !hasCapability(m.number) {
+			missing = append(missing, m.name)
+		}
+	}
+	if missing != nil {
+		return errWeakRoot(missing, readConfinement())
+	}
+	var err error
+	if c.uids, err = sameIDs("uid_map"); err != nil {
+		return err
+	}
+	c.gids, err = sameIDs("gid_map")
+	return err
+}
+
+// enoughIDs refuses to start what would fail at the first chown(2).
+func enoughIDs() error {
+	for _, file := range []string{"uid_map", "gid_map"} {
+		if _, err := sameIDs(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sameIDs(file string) ([]idmap.Extent, error) {
+	text, err := os.ReadFile("/proc/self/" + file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the ids of this user namespace: %w", err)
+	}
+	here := idmap.ParseMap(string(text))
+	same, err := idmap.Same(here)
+	if err != nil {
+		return nil, errFewIDs(idmap.Reach(here))
+	}
+	return same, nil
 }
 
 // inInitialUserNS tells whether root is root of the machine: only the initial
@@ -120,6 +169,24 @@ func (c *caller) planMaps(ctx context.Context) error {
 	if err != nil {
 		return errNoRange(c.user.Name, idmap.Total(ownUIDs), idmap.Total(ownGIDs), idmap.Free(append(uids, gids...)))
 	}
+	return c.idsExist()
+}
+
+// idsExist refuses subordinate ids that a container does not have: newuidmap
+// would be refused them without a reason.
+func (c *caller) idsExist() error {
+	for _, m := range []struct {
+		file, list string
+		ids        []idmap.Extent
+	}{{"uid_map", "/etc/subuid", c.uids}, {"gid_map", "/etc/subgid", c.gids}} {
+		text, err := os.ReadFile("/proc/self/" + m.file)
+		if err != nil {
+			continue // newuidmap has the last word
+		}
+		if first, last, missing := idmap.Missing(m.ids, idmap.ParseMap(string(text))); missing {
+			return errForeignRange(c.user, m.list, first, last)
+		}
+	}
 	return nil
 }
 
@@ -152,9 +219,16 @@ func findTool(name string) (string, error) {
 // mapIDs gives the user namespace of a process its ids.
 func mapIDs(ctx context.Context, pid int, c caller) error {
 	for _, m := range []struct {
-		tool string
-		ids  []idmap.Extent
-	}{{"newuidmap", c.uids}, {"newgidmap", c.gids}} {
+		tool, file string
+		ids        []idmap.Extent
+	}{{"newuidmap", "uid_map", c.uids}, {"newgidmap", "gid_map", c.gids}} {
+		if c.direct {
+			path := fmt.Sprintf("/proc/%d/%s", pid, m.file)
+			if err := os.WriteFile(path, []byte(idmap.Lines(m.ids)), 0); err != nil {
+				return errOwnMapping(readConfinement(), err)
+			}
+			continue
+		}
 		tool, err := findTool(m.tool)
 		if err != nil {
 			return errNoTool(m.tool)
@@ -164,7 +238,7 @@ func mapIDs(ctx context.Context, pid int, c caller) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			return errMapping(m.tool, tool, err)
+			return errMapping(m.tool, tool, readConfinement(), err)
 		}
 	}
 	return nil

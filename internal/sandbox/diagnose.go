@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dib-builder/dib/internal/sandbox/account"
 	"github.com/dib-builder/dib/internal/sandbox/idmap"
 )
 
@@ -22,22 +23,60 @@ func errNoTool(tool string) *SetupError {
 
 func errNoRange(user string, uids, gids int, free string) *SetupError {
 	return &SetupError{
-		What: fmt.Sprintf("cannot build without root: user %s has %d subordinate user ids and %d subordinate group ids, %d of each are needed", user, uids, gids, idmap.Subordinate),
+		What: fmt.Sprintf("cannot build without root: user %s has %d subordinate user ids and %d subordinate group ids, %d of each are needed", user, uids, gids, idmap.Needed),
 		Cure: fmt.Sprintf("run: sudo usermod --add-subuids %s --add-subgids %s %s", free, free, user),
 	}
 }
 
-func errMapping(name, path string, err error) *SetupError {
+// errForeignRange is for subordinate ids that the host has and a container not.
+func errForeignRange(u account.User, list string, first, last uint32) *SetupError {
+	return &SetupError{
+		What: fmt.Sprintf("cannot build without root: %s gives user %s the ids %d to %d, which this user namespace does not have", list, u.Name, first, last),
+		Cure: fmt.Sprintf("in a container of rootless podman, /etc/subuid and /etc/subgid should say %s:1:%d and %s:%d:%d; or run dib as root of the container",
+			u.Name, u.UID-1, u.Name, u.UID+1, idmap.Needed-u.UID+1),
+	}
+}
+
+// errFewIDs is for user namespaces made for one program instead of a system.
+func errFewIDs(n int) *SetupError {
+	return &SetupError{
+		What: fmt.Sprintf("cannot build as this root: its user namespace has %d ids, %d are needed", n, idmap.Needed+1),
+		Cure: "give the user who starts the container 65536 subordinate ids (sudo usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER; then, for podman: podman system migrate), or run dib outside of the user namespace",
+	}
+}
+
+func errMapping(name, path string, c confinement, err error) *SetupError {
 	e := &SetupError{
 		What: fmt.Sprintf("cannot build without root: %s refused to map the subordinate ids", name),
 		Cure: "check that /etc/subuid and /etc/subgid are plain files and name ranges of this user",
 		Err:  err,
 	}
 	var st unix.Stat_t
-	if unix.Stat(path, &st) == nil && st.Mode&unix.S_ISUID == 0 && !hasFileCaps(path) {
+	var fs unix.Statfs_t
+	switch {
+	case c.noNewPrivs:
+		e.What += ": this process may not gain privileges (no_new_privs is set)"
+		e.Cure = "start the container without --security-opt no-new-privileges, or run dib as its root (--user 0)"
+		if c.kubernetes {
+			e.Cure = "set allowPrivilegeEscalation: true in the securityContext of the container, or run dib as its root (runAsUser: 0)"
+		}
+	case c.lacks(unix.CAP_SETUID) || c.lacks(unix.CAP_SETGID):
+		e.What += ": the capabilities that it needs are dropped"
+		e.Cure = c.allow("SETUID", "SETGID")
+	case unix.Stat(path, &st) == nil && st.Mode&unix.S_ISUID == 0 && !hasFileCaps(path):
 		e.Cure = fmt.Sprintf("%s has neither the set-user-id bit nor file capabilities; run: sudo chmod u+s %s", path, path)
+	case unix.Statfs(path, &fs) == nil && fs.Flags&unix.ST_NOSUID != 0:
+		e.Cure = fmt.Sprintf("%s is on a file system that is mounted nosuid; mount it without, or run dib as root of the container", path)
 	}
 	return e
+}
+
+func errOwnMapping(c confinement, err error) *SetupError {
+	return &SetupError{
+		What: "cannot build as this root: the kernel refuses to map the ids of the container into a user namespace",
+		Cure: c.loosen(),
+		Err:  err,
+	}
 }
 
 func hasFileCaps(path string) bool {
@@ -45,10 +84,11 @@ func hasFileCaps(path string) bool {
 	return err == nil && n > 0
 }
 
-func errNoSysAdmin() *SetupError {
+// errWeakRoot is for the root of a container from which capabilities were taken.
+func errWeakRoot(missing []string, c confinement) *SetupError {
 	return &SetupError{
-		What: "cannot build as this root: it lacks CAP_SYS_ADMIN, as root in a container does by default",
-		Cure: "start the container with --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined (or with --privileged), or run dib as an ordinary user on the host",
+		What: "cannot build as this root: it lacks the capabilities " + strings.Join(missing, ", ") + ", with which it could use a user namespace",
+		Cure: c.allow(missing...),
 	}
 }
 
@@ -85,30 +125,50 @@ func readSysctl(name string) (int, bool) {
 	return v, err == nil
 }
 
-// errNamespaces explains a refusal of namespaces to a caller.
-func errNamespaces(err error, userNS bool, read func(string) (int, bool)) *SetupError {
-	if !userNS {
-		return &SetupError{
-			What: "cannot make namespaces for the build although CAP_SYS_ADMIN is there",
-			Cure: "in a container, add --security-opt seccomp=unconfined --security-opt apparmor=unconfined to the command that starts it, or use --privileged",
-			Err:  err,
-		}
-	}
+// errNamespaces explains a refusal of namespaces, or of what is done in them, to
+// a caller.
+func errNamespaces(err error, who caller, read func(string) (int, bool), c confinement) *SetupError {
 	e := &SetupError{What: "cannot build without root: the kernel refuses a user namespace", Err: err}
-	if s, v, ok := forbidding(read); ok {
+	switch {
+	case !who.userNS:
+		e.What = "cannot make namespaces for the build although CAP_SYS_ADMIN is there"
+	case who.direct:
+		e.What = "cannot build as this root: it lacks capabilities, as root in a container does by default, and cannot use a user namespace instead"
+	}
+	if s, v, ok := forbidding(read); ok && who.userNS {
 		e.What += fmt.Sprintf(" (%s is %d)", s.name, v)
 		e.Cure = fmt.Sprintf("run: sudo sysctl -w %s=%s", s.name, s.cure)
 		return e
 	}
-	e.Cure = "if this is a container, add --security-opt seccomp=unconfined --security-opt apparmor=unconfined to the command that starts it; if it is a chroot, run dib outside of it or as root"
+	switch {
+	case c.known():
+		e.What += ": " + c.names() + " forbids it"
+		e.Cure = c.loosen()
+	case who.userNS && !who.direct:
+		e.Cure = "if this is a container, " + c.loosen() + "; if it is a chroot, run dib outside of it or as root"
+	default:
+		e.Cure = "in a container: " + c.loosen()
+	}
 	return e
+}
+
+// notIntercepted explains a refusal of the system call filter of dib itself.
+func notIntercepted(err error, c confinement) string {
+	text := fmt.Sprintf("system calls that need root are not answered: %v; hooks that make device nodes, set inode flags or mount sysfs will fail", err)
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		text += "; the container has such a filter itself: " + confinement{seccomp: true, kubernetes: c.kubernetes}.loosen()
+	case c.seccomp:
+		text += "; " + confinement{seccomp: true, kubernetes: c.kubernetes}.loosen()
+	}
+	return text
 }
 
 // diagnoseStart explains why the first process could not be started.
 func diagnoseStart(err error, who caller) error {
 	for _, refusal := range []error{unix.EPERM, unix.EACCES, unix.ENOSPC, unix.EUSERS, unix.EINVAL, unix.ENOSYS} {
 		if errors.Is(err, refusal) {
-			return errNamespaces(err, who.userNS, readSysctl)
+			return errNamespaces(err, who, readSysctl, readConfinement())
 		}
 	}
 	return fmt.Errorf("cannot start the sandbox: %w", err)
@@ -117,9 +177,11 @@ func diagnoseStart(err error, who caller) error {
 // explain makes an error of what a stage reported.
 func explain(st status, who caller) error {
 	err := error(&stageError{st.Failed, syscall.Errno(st.Errno)})
-	if st.Errno == int(unix.EPERM) || st.Errno == int(unix.EACCES) {
-		// AppArmor lets a user namespace be made and takes its power away.
-		return errNamespaces(err, who.userNS, readSysctl)
+	switch syscall.Errno(st.Errno) {
+	case unix.EPERM, unix.EACCES, unix.ENOSYS:
+		// AppArmor lets a user namespace be made and takes its power away; filters
+		// of system calls differ in how they refuse.
+		return errNamespaces(err, who, readSysctl, readConfinement())
 	}
 	return fmt.Errorf("cannot set up the sandbox: %w", err)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,7 +39,7 @@ func execMain() {
 func sendListener() {
 	fd, err := seccomp.Install()
 	if err != nil {
-		_, _ = unix.Write(fdListener, []byte(err.Error()))
+		_, _ = unix.Write(fdListener, []byte(strconv.Itoa(errnoOf(err))))
 		return
 	}
 	if err := unix.Sendmsg(fdListener, []byte{0}, unix.UnixRights(fd), nil, 0); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 
@@ -97,14 +98,24 @@ func (in *initProcess) start() error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Sethostname([]byte("localhost")); err != nil {
-		return fmt.Errorf("cannot name the sandbox: %w", err)
+	if err := nameSandbox(); err != nil {
+		return err
 	}
 	facts := Facts{Rootless: in.cfg.Rootless, SideTable: place.SideTable, Caller: in.cfg.Caller}
 	if in.cfg.Rootless {
 		facts.HostEnv = []string{"container=lxc"}
 	}
 	return in.startEngine(facts, root, warn)
+}
+
+// nameSandbox sets the host name. Filters of containers forbid that to whom they
+// allow everything else; then the container's name serves.
+func nameSandbox() error {
+	err := unix.Sethostname([]byte("localhost"))
+	if err == nil || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	return fmt.Errorf("cannot name the sandbox: %w", err)
 }
 
 // startEngine starts the exec stage, which turns into the engine when it has
@@ -136,7 +147,7 @@ func (in *initProcess) startEngine(facts Facts, root composed, warn func(string)
 	defer unix.Close(pair[0])
 	if in.cfg.Rootless {
 		if err := serve(pair[0], root, warn); err != nil {
-			warn(fmt.Sprintf("system calls that need root are not answered: %v; hooks that make device nodes, set inode flags or mount sysfs will fail", err))
+			warn(notIntercepted(err, readConfinement()))
 		} else {
 			facts.Intercepted = true
 		}
@@ -196,7 +207,8 @@ func receiveListener(sock int) (int, error) {
 		if n == 0 {
 			return -1, errors.New("the engine ended before it started")
 		}
-		return -1, errors.New(string(text[:n]))
+		errno, _ := strconv.Atoi(string(text[:n]))
+		return -1, fmt.Errorf("cannot install the system call filter: %w", syscall.Errno(errno))
 	}
 	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil {

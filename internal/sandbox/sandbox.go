@@ -119,7 +119,7 @@ const exitSetup = 125
 type initConfig struct {
 	Engine    []string
 	Input     []byte
-	UserNS    bool   // ids are mapped: the caller is 0
+	UserNS    bool   // the caller is 0 inside and somebody else outside
 	Rootless  bool   // not root of the machine
 	WorkRoot  string // directory that becomes /.dib; empty for a tmpfs
 	TmpfsSize int64

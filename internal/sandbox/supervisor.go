@@ -47,7 +47,7 @@ func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
 	}
 	conf := initConfig{
 		Engine: cfg.Engine, Input: cfg.Input,
-		UserNS: who.userNS, Rootless: who.rootless, Caller: who.user,
+		UserNS: who.renamed(), Rootless: who.rootless, Caller: who.user,
 		TmpfsSize: cfg.TmpfsSize,
 	}
 	if conf.Cwd, err = unix.Getwd(); err != nil {

@@ -58,7 +58,7 @@ func View(ctx context.Context, cfg ViewConfig) (ViewResult, error) {
 		return ViewResult{}, fmt.Errorf("cannot find the working directory: %w", err)
 	}
 	text, err := encode(initConfig{
-		Engine: cfg.Engine, Cwd: cwd, UserNS: who.userNS, Rootless: who.rootless, Caller: who.user, TmpfsSize: viewMemory,
+		Engine: cfg.Engine, Cwd: cwd, UserNS: who.renamed(), Rootless: who.rootless, Caller: who.user, TmpfsSize: viewMemory,
 	})
 	if err != nil {
 		return ViewResult{}, fmt.Errorf("cannot start the sandbox: %w", err)
@@ -162,8 +162,8 @@ func viewMain() {
 	if err := makeReadOnly(); err != nil {
 		fail(err)
 	}
-	if err := unix.Sethostname([]byte("localhost")); err != nil {
-		fail(fmt.Errorf("cannot name the sandbox: %w", err))
+	if err := nameSandbox(); err != nil {
+		fail(err)
 	}
 	if err := dropPrivileges(); err != nil {
 		fail(err)

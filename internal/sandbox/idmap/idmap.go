@@ -4,6 +4,7 @@ package idmap
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -14,6 +15,10 @@ import (
 // Subordinate is how many subordinate ids a build maps, as 1 to Subordinate:
 // all that file systems and packages of a distribution use, nobody included.
 const Subordinate = 65535
+
+// Needed is how many of them there must be: the last id, 65535, is nobody's, and
+// a container of 65536 ids has one less to give.
+const Needed = Subordinate - 1
 
 // grant is how many ids useradd(8) grants to a user, and where it starts.
 const (
@@ -87,7 +92,7 @@ type Extent struct {
 	Inside, Outside, Count uint32
 }
 
-// Map maps 0 to own and 1 to Subordinate to the ids of ranges, in their order.
+// Map maps 0 to own and 1 to Subordinate, or at least to Needed, to the ids of ranges, in their order.
 // It says how many ids are missing when they are too few. The own id is left
 // out of the ranges: it cannot be mapped twice.
 func Map(own uint32, ranges []Range) ([]Extent, error) {
@@ -108,8 +113,8 @@ func Map(own uint32, ranges []Range) ([]Extent, error) {
 		}
 		add(start, end-start)
 	}
-	if next <= Subordinate {
-		return nil, fmt.Errorf("%d subordinate ids, %d are needed", next-1, Subordinate)
+	if next <= Needed {
+		return nil, fmt.Errorf("%d subordinate ids, %d are needed", next-1, Needed)
 	}
 	return out, nil
 }
@@ -123,6 +128,89 @@ func Args(pid int, m []Extent) []string {
 		}
 	}
 	return args
+}
+
+// ParseMap reads /proc/PID/uid_map or gid_map, see user_namespaces(7). Lines of
+// another form are skipped.
+func ParseMap(text string) []Extent {
+	var out []Extent
+	for l := range strings.Lines(text) {
+		f := strings.Fields(l)
+		if len(f) != 3 {
+			continue
+		}
+		var n [3]uint32
+		ok := true
+		for i := range f {
+			v, err := strconv.ParseUint(f[i], 10, 32)
+			ok = ok && err == nil
+			n[i] = uint32(v)
+		}
+		if ok && n[2] > 0 && uint64(n[0])+uint64(n[2]) <= 1<<32 {
+			out = append(out, Extent{n[0], n[1], n[2]})
+		}
+	}
+	slices.SortFunc(out, func(a, b Extent) int { return cmp.Compare(a.Inside, b.Inside) })
+	return out
+}
+
+// Lines is what is written to uid_map or gid_map.
+func Lines(m []Extent) string {
+	var b strings.Builder
+	for _, e := range m {
+		fmt.Fprintf(&b, "%d %d %d\n", e.Inside, e.Outside, e.Count)
+	}
+	return b.String()
+}
+
+// Reach is how many ids, counted from 0 without a gap, a map has.
+func Reach(here []Extent) int {
+	next := uint64(0)
+	for _, e := range here {
+		if uint64(e.Inside) > next {
+			break
+		}
+		next = max(next, uint64(e.Inside)+uint64(e.Count))
+	}
+	return int(next)
+}
+
+// Same maps every id of the user namespace that is mapped as here says to
+// itself, up to Subordinate. It fails when fewer than a build needs are there.
+func Same(here []Extent) ([]Extent, error) {
+	n := Reach(here)
+	if n <= Needed {
+		return nil, fmt.Errorf("%d ids, %d are needed", n, Needed+1)
+	}
+	var out []Extent
+	next := uint64(0)
+	for _, e := range here {
+		end := min(uint64(e.Inside)+uint64(e.Count), Subordinate+1)
+		if uint64(e.Inside) > next || end <= next {
+			continue
+		}
+		// The kernel takes no extent that spans two of the outer map.
+		out = append(out, Extent{Inside: uint32(next), Outside: uint32(next), Count: uint32(end - next)})
+		next = end
+	}
+	return out, nil
+}
+
+// Missing returns the first extent of m, as its ids outside, that is not wholly
+// among the ids that are mapped as here says.
+func Missing(m, here []Extent) (first, last uint32, missing bool) {
+	for _, e := range m {
+		next, end := uint64(e.Outside), uint64(e.Outside)+uint64(e.Count)
+		for _, h := range here {
+			if from, to := uint64(h.Inside), uint64(h.Inside)+uint64(h.Count); from <= next && next < to {
+				next = to
+			}
+		}
+		if next < end {
+			return e.Outside, uint32(end - 1), true
+		}
+	}
+	return 0, 0, false
 }
 
 // Free proposes a range of 65536 ids, as FIRST-LAST, that overlaps none of the

@@ -1,6 +1,7 @@
 package idmap
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -38,8 +39,8 @@ func TestMap(t *testing.T) {
 		{"usual", 1000, []Range{{"", 100000, 65536}}, []Extent{{0, 1000, 1}, {1, 100000, 65535}}, ""},
 		{"two ranges", 1000, []Range{{"", 100000, 65000}, {"", 300000, 65536}}, []Extent{{0, 1000, 1}, {1, 100000, 65000}, {65001, 300000, 535}}, ""},
 		{"own id inside", 100001, []Range{{"", 100000, 65536}, {"", 200000, 5}}, []Extent{{0, 100001, 1}, {1, 100000, 1}, {2, 100002, 65534}}, ""},
-		{"too few", 1000, []Range{{"", 100000, 1000}}, nil, "1000 subordinate ids, 65535 are needed"},
-		{"none", 1000, nil, nil, "0 subordinate ids, 65535 are needed"},
+		{"too few", 1000, []Range{{"", 100000, 1000}}, nil, "1000 subordinate ids, 65534 are needed"},
+		{"none", 1000, nil, nil, "0 subordinate ids, 65534 are needed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := Map(c.own, c.ranges)
@@ -105,8 +106,70 @@ func FuzzParse(f *testing.F) {
 			}
 			next += e.Count
 		}
-		if next != Subordinate+1 {
+		if next != Subordinate+1 && next != Needed+1 {
 			t.Fatalf("map %v ends at %d", m, next)
+		}
+	})
+}
+
+func TestMapOfAContainer(t *testing.T) {
+	// What images of podman with an ordinary user have in /etc/subuid.
+	m, err := Map(1000, []Range{{"podman", 1, 999}, {"podman", 1001, 64535}})
+	if err != nil || len(m) != 3 {
+		t.Errorf("Map = %v, %v", m, err)
+	}
+	if _, err := Map(1000, []Range{{"podman", 1, 999}, {"podman", 1001, 64534}}); err == nil {
+		t.Error("id 65534 is missing, and nobody said so")
+	}
+}
+
+func TestSame(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"whole machine", "         0          0 4294967295\n", "0 0 65536\n"},
+		{"rootless podman", "0 1001 1\n1 100000 65536\n", "0 0 1\n1 1 65535\n"},
+		{"any order", "1 100000 65536\n0 1001 1\n", "0 0 1\n1 1 65535\n"},
+		{"one id less", "0 100000 65535\n", "0 0 65535\n"},
+		{"too few", "0 100000 65534\n", ""},
+		{"one id", "0 1001 1\n", ""},
+		{"gap", "0 1001 1\n2 100000 65536\n", ""},
+		{"no map", "", ""},
+	} {
+		m, err := Same(ParseMap(c.text))
+		if got := Lines(m); got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s: %q, %v; want %q", c.name, got, err, c.want)
+		}
+	}
+}
+
+func TestMissing(t *testing.T) {
+	here := ParseMap("0 1001 1\n1 100000 65536\n")
+	for _, c := range []struct {
+		name string
+		m    []Extent
+		want string
+	}{
+		{"all there", []Extent{{0, 1000, 1}, {1, 1, 999}, {1000, 1001, 64536}}, "0-0 false"},
+		{"of the host", []Extent{{0, 1000, 1}, {1, 100000, 65535}}, "100000-165534 true"},
+		{"last one", []Extent{{0, 1000, 64538}}, "1000-65537 true"},
+	} {
+		first, last, missing := Missing(c.m, here)
+		if got := fmt.Sprintf("%d-%d %v", first, last, missing); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+func FuzzParseMap(f *testing.F) {
+	f.Add("0 0 4294967295\n")
+	f.Add("0 1001 1\n1 100000 65536\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		here := ParseMap(text)
+		m, err := Same(here)
+		if err != nil {
+			return
+		}
+		if first, last, missing := Missing(m, here); missing {
+			t.Fatalf("%v offers %d-%d, which %v has not", m, first, last, here)
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dib-builder/dib/internal/pidns"
 	"github.com/dib-builder/dib/internal/sandbox/seccomp"
 )
 
@@ -42,7 +42,11 @@ func (s *Server) openCaller(n seccomp.Notification) (_ *caller, err error) {
 	if n.PID == 0 {
 		return nil, unix.ESRCH
 	}
-	if c.dir, err = unix.Openat(s.proc, s.procName(n.PID), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+	name, err := s.procName(n.PID)
+	if err != nil {
+		return nil, err
+	}
+	if c.dir, err = unix.Openat(s.proc, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, err
 	}
 	if c.root, err = unix.Openat(c.dir, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
@@ -75,29 +79,11 @@ func (s *Server) openCaller(n seccomp.Notification) (_ *caller, err error) {
 
 // procName is the caller's directory in /proc. With a procfs of an outer PID
 // namespace the name there is another than the PID known here.
-func (s *Server) procName(pid int) string {
+func (s *Server) procName(pid int) (string, error) {
 	if !s.fixedProc {
-		return strconv.Itoa(pid)
+		return strconv.Itoa(pid), nil
 	}
-	dir, err := openDir(s.proc)
-	if err != nil {
-		return strconv.Itoa(pid)
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
-	own, _ := inode(s.proc, "self/ns/pid")
-	for _, name := range names {
-		if name[0] < '0' || name[0] > '9' {
-			continue
-		}
-		if ns, err := inode(s.proc, name+"/ns/pid"); err != nil || ns != own {
-			continue
-		}
-		if nspid := strings.Fields(statusField(s.proc, name+"/status", "NSpid")); len(nspid) > 0 && nspid[len(nspid)-1] == strconv.Itoa(pid) {
-			return name
-		}
-	}
-	return "-"
+	return pidns.Name(pid)
 }
 
 func (c *caller) close() {
@@ -148,11 +134,6 @@ func field1(status []byte, key string) string {
 		}
 	}
 	return ""
-}
-
-func statusField(proc int, path, key string) string {
-	text, _ := readFileAt(proc, path)
-	return field1(text, key)
 }
 
 func (c *caller) has(capability int) bool { return c.caps>>capability&1 == 1 }
@@ -334,12 +315,4 @@ func readFileAt(dir int, path string) ([]byte, error) {
 		}
 		out = append(out, buf[:n]...)
 	}
-}
-
-func openDir(fd int) (*os.File, error) {
-	own, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(own), "proc"), nil
 }
