@@ -44,7 +44,7 @@ type Server struct {
 	fixedProc bool   // a fresh procfs could not be mounted: bind the one there is
 	mntNS     uint64 // inode number of this process's mount namespace
 	userNS    uint64
-	special   map[uint64]bool // st_dev of the sandbox's /dev and /sys
+	special   map[uint64]bool // st_dev of the sandbox's /dev and /sys, and of a /proc that is bound
 }
 
 // Options configure a Server.
@@ -70,7 +70,11 @@ func New(o Options) (*Server, error) {
 	if s.userNS, err = inode(s.proc, "self/ns/user"); err != nil {
 		return nil, fmt.Errorf("cannot identify the user namespace: %w", err)
 	}
-	for _, dir := range []string{"/dev", "/sys"} {
+	dirs := []string{"/dev", "/sys"}
+	if o.BindProc {
+		dirs = append(dirs, "/proc") // has mounts below it that are locked to it
+	}
+	for _, dir := range dirs {
 		var st unix.Stat_t
 		if err := unix.Stat(dir, &st); err != nil {
 			return nil, fmt.Errorf("cannot look at %s: %w", dir, err)
