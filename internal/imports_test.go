@@ -114,6 +114,9 @@ var onlyImports = map[string][]string{
 	"internal/inspect/extfs":     {"internal/inspect"},
 	"internal/inspect/fatfs":     {"internal/inspect"},
 	"internal/inspect/partition": {},
+	"internal/inspect/signature": {"internal/inspect/fatfs"},
+	"internal/inspect/system":    {"internal/inspect", "internal/shellwords"},
+	"internal/inspect/report":    {"internal/image/formats", "internal/inspect", "internal/inspect/...", "golang.org/x/sys/..."},
 }
 
 // imports reads what each package of the module imports, tests left out, as

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/dib-builder/dib/internal/command"
+	"github.com/dib-builder/dib/internal/inspect/report"
 	"github.com/dib-builder/dib/internal/plan/show"
 	"github.com/dib-builder/dib/internal/recipe/buildlist"
 )
@@ -17,6 +18,7 @@ var schemas = []struct {
 }{
 	{"recipe", "the YAML files of diskimage-builder", func() ([]byte, error) { return buildlist.Schema(knownTypes()) }},
 	{"plan", "what dib plan --format json prints", func() ([]byte, error) { return []byte(show.Schema), nil }},
+	{"inspect", "what dib inspect --format json prints", func() ([]byte, error) { return []byte(report.Schema), nil }},
 }
 
 // printSchema prints the JSON Schema of a format.

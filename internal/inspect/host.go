@@ -49,7 +49,7 @@ func (t *HostTree) file(path string, visit func(Entry) error) error {
 		e.Major, e.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
 	}
 	if err := visit(e); err != nil || st.Mode&TypeMask != Dir {
-		return err
+		return Skipped(e, err)
 	}
 	entries, err := os.ReadDir(name)
 	if err != nil {

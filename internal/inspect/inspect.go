@@ -4,7 +4,9 @@
 package inspect
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"time"
 )
 
@@ -27,9 +29,19 @@ type Entry struct {
 }
 
 // Walker reads a filesystem: it calls visit for every file, directories before
-// what is in them and names in byte order, and ends with the first error.
+// what is in them and names in byte order, and ends with the first error. With
+// fs.SkipDir for a directory, visit leaves out what is in it.
 type Walker interface {
 	Walk(visit func(Entry) error) error
+}
+
+// Skipped is the error that a Walker goes on with after visit of an entry
+// returned err: nil when a directory was to be left out.
+func Skipped(e Entry, err error) error {
+	if e.Mode&TypeMask == Dir && errors.Is(err, fs.SkipDir) {
+		return nil
+	}
+	return err
 }
 
 // Types of files in Entry.Mode.

@@ -244,7 +244,7 @@ func (w *walk) file(path string, number uint32, depth int) error {
 		return fmt.Errorf("%s (inode %d): %w", path, number, err)
 	}
 	if err := w.visit(e); err != nil || i.kind() != inspect.Dir {
-		return err
+		return inspect.Skipped(e, err)
 	}
 	if w.seen[number] || depth > maxDepth {
 		return fmt.Errorf("%s (inode %d): the directory contains itself", path, number)

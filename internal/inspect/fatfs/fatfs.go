@@ -29,6 +29,7 @@ type FS struct {
 	bits        int    // of an entry in the FAT
 	rootCluster uint32 // of FAT32
 	label       string
+	serial      uint32
 }
 
 // Is reports whether there is such a filesystem.
@@ -54,10 +55,10 @@ func Open(r io.ReaderAt) (*FS, error) {
 		total = int64(le.Uint32(b[32:]))
 	}
 	label := b[43:54]
-	f := &FS{r: r}
+	f := &FS{r: r, serial: le.Uint32(b[39:])}
 	if fatSectors == 0 {
 		fatSectors, f.bits, f.rootCluster = int64(le.Uint32(b[36:])), 32, le.Uint32(b[44:])
-		label = b[71:82]
+		label, f.serial = b[71:82], le.Uint32(b[67:])
 	}
 	power := func(n int64) bool { return n > 0 && n&(n-1) == 0 }
 	if !power(sector) || sector < 512 || sector > 4096 || !power(perCluster) || reserved == 0 || fats == 0 || fats > 4 || fatSectors == 0 {
@@ -87,6 +88,44 @@ func (f *FS) Label() string {
 		return ""
 	}
 	return f.label
+}
+
+// Serial is the number of the filesystem, which stands for a UUID.
+func (f *FS) Serial() uint32 { return f.serial }
+
+// maxCounted is the largest allocation table that Usage counts, in bytes.
+const maxCounted = 32 << 20
+
+// Usage is how many bytes there are for files, and how many of them are used.
+// Without ok the table is too large to be counted.
+func (f *FS) Usage() (size, used int64, ok bool, err error) {
+	size = int64(f.clusters) * f.clusterSize
+	bytes := ((int64(f.clusters)+2)*int64(f.bits) + 7) / 8
+	if bytes > maxCounted {
+		return size, 0, false, nil
+	}
+	if bytes > f.fatSize {
+		return size, 0, false, errors.New("the allocation table is too small")
+	}
+	table := make([]byte, bytes+3) // entries are read as four bytes
+	if err := readFull(f.r, table[:bytes], f.fatStart); err != nil {
+		return size, 0, false, err
+	}
+	for n := int64(2); n < int64(f.clusters)+2; n++ {
+		v := le.Uint32(table[n*int64(f.bits)/8:])
+		switch f.bits {
+		case 12:
+			v = v >> (4 * (n & 1)) & 0xfff
+		case 16:
+			v &= 0xffff
+		default:
+			v &= 0x0fffffff
+		}
+		if v != 0 {
+			used += f.clusterSize
+		}
+	}
+	return size, used, true, nil
 }
 
 func readFull(r io.ReaderAt, p []byte, off int64) error {
@@ -163,8 +202,9 @@ func (c *chain) Read(p []byte) (int, error) {
 // none, are those of a mount without options.
 func (f *FS) Walk(visit func(inspect.Entry) error) error {
 	w := &walk{FS: f, visit: visit, seen: map[uint32]bool{}}
-	if err := visit(inspect.Entry{Path: ".", Mode: inspect.Dir | 0o755, ModTime: time.Unix(0, 0).UTC(), Links: 1}); err != nil {
-		return err
+	root := inspect.Entry{Path: ".", Mode: inspect.Dir | 0o755, ModTime: time.Unix(0, 0).UTC(), Links: 1}
+	if err := visit(root); err != nil {
+		return inspect.Skipped(root, err)
 	}
 	if f.bits == 32 {
 		return w.directory(".", &chain{fs: f, cluster: f.rootCluster})
@@ -219,7 +259,10 @@ func (w *walk) directory(path string, r io.Reader) error {
 			e.Content = io.LimitReader(content, entry.size)
 		}
 		if err := w.visit(e); err != nil {
-			return err
+			if err := inspect.Skipped(e, err); err != nil {
+				return err
+			}
+			continue
 		}
 		if entry.dir {
 			if err := w.directory(at, content); err != nil {
