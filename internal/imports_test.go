@@ -93,6 +93,7 @@ var onlyImports = map[string][]string{
 	"internal/deb":               {"github.com/klauspost/compress/...", "github.com/therootcompany/xz"},
 	"internal/disk/ext":          {"github.com/google/uuid", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 	"internal/disk/fat":          {},
+	"internal/disk/lvm":          {"internal/blockdev"},
 	"internal/image":             {"golang.org/x/sys/..."},
 	"internal/image/raw":         {"internal/image", "golang.org/x/sys/..."},
 	"internal/image/qcow2":       {"internal/image", "github.com/klauspost/compress/...", "golang.org/x/sync/..."},

@@ -249,7 +249,7 @@ func TestCheckRefusesEarly(t *testing.T) {
 		want []string
 	}{
 		{strings.Replace(treeExample, "type: vfat", "type: f2fs", 1), []string{`mkfs "mkfs_esp": filesystem type "f2fs" is not supported; supported are ext2, ext3, ext4, vfat and swap`}},
-		{mixedExample, []string{"logical volumes are not supported"}},
+		{mixedExample, nil},
 		{disk("{name: a, size: 1MiB}"), []string{`nothing is mounted at /: give one mkfs item "mount: {mount_point: /}"`}},
 		{Fallback, nil},
 	} {
@@ -266,7 +266,10 @@ func TestCheckRefusesEarly(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{treeExample, mixedExample, Fallback, "", "- {}", "&a [*a]", "- &a {mkfs: *a}", "- local_loop: {name: d, size: 10%}", "- lvm: {base: [root]}"} {
+	for _, seed := range []string{treeExample, mixedExample, Fallback, "", "- {}", "&a [*a]", "- &a {mkfs: *a}", "- local_loop: {name: d, size: 10%}", "- lvm: {base: [root]}",
+		lvmConfig(onePV, "{name: vg, base: pv, options: [-s, 16M]}", "{name: lv_root, base: vg, extents: 28%VG, options: '-i 1 -I8k'}"),
+		lvmConfig("{name: a, base: data1}, {name: b, base: data2}", "{name: vg, base: [a, b]}", "{name: lv_root, base: vg, size: 700MiB}, {name: l, base: vg, extents: 25%FREE, options: ['-i2']}"),
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -282,7 +285,17 @@ func FuzzParse(f *testing.F) {
 		}
 		if l, err := c.Layout(LayoutInput{SizeKiB: 1 << 20}); err == nil {
 			for _, fs := range l.Filesystems {
-				if d := l.Disk(fs.Disk); fs.Offset < 0 || fs.Length < 1 || fs.Offset+fs.Length > d.Size {
+				if vg, lv := l.VolumeOf(&fs); lv != nil {
+					for off, at, run, disk := int64(0), int64(0), int64(0), ""; off < fs.Length && off < 1<<20; off += run {
+						if disk, at, run = vg.Place(lv, off); run < 1 || at < 0 || at+run > l.Disk(disk).Size {
+							t.Fatalf("filesystem %s: byte %d is at %d+%d, which is not on disk %s", fs.Node, off, at, run, disk)
+						}
+					}
+					if _, _, run := vg.Place(lv, fs.Length-1); run != 1 {
+						t.Errorf("filesystem %s does not end with its volume", fs.Node)
+					}
+				}
+				if d := l.Disk(fs.Disk); !fs.Split && (fs.Offset < 0 || fs.Length < 1 || fs.Offset+fs.Length > d.Size) {
 					t.Errorf("filesystem %s at %d+%d is not on its disk of %d bytes", fs.Node, fs.Offset, fs.Length, d.Size)
 				}
 			}

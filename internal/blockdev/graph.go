@@ -112,36 +112,34 @@ func (b *graphBuilder) partitions(it Item) {
 // that makes them all: it comes after the devices and before the volumes.
 func (b *graphBuilder) lvm(it Item) {
 	driver := GraphNode{Name: it.Name, Kind: "lvm", pos: it.pos, attrs: it.attrs}
+	var made []string // names that bases of the next list may have
 	for _, part := range []struct{ key, kind string }{{"pvs", "pv"}, {"vgs", "vg"}, {"lvs", "lv"}} {
-		list, ok := it.get(part.key)
-		if !ok || list.Val.Kind != yamldoc.List {
-			b.c.Errorf(it.pos, "lvm %q: Lvm config requires a list '%s'", it.Name, part.key)
-			continue
-		}
+		list, _ := it.get(part.key)
+		var names []string
 		for _, e := range list.Val.List {
 			name, _ := e.Get("name")
 			base, _ := e.Get("base")
-			if name.Val.Text == "" || base.Val.Kind == yamldoc.Null {
-				b.c.Errorf(e.Pos, "lvm %q: Missing 'name' or 'base' in %s config", it.Name, part.key)
-				continue
-			}
 			n := GraphNode{Name: name.Val.Text, Kind: part.kind, pos: e.Pos, attrs: e.Pairs}
 			bases := []yamldoc.Value{base.Val}
 			if base.Val.Kind == yamldoc.List {
 				bases = base.Val.List
 			}
 			for _, v := range bases {
-				if part.kind != "pv" {
+				switch {
+				case v.Text == "": // reported when it was read, as are bases that do not fit
+				case part.kind != "pv" && slices.Contains(made, v.Text):
 					n.from = append(n.from, edge{v.Text, e.Pos})
-				} else if !slices.ContainsFunc(driver.from, func(x edge) bool { return x.node == v.Text }) {
+				case part.kind == "pv" && !slices.ContainsFunc(driver.from, func(x edge) bool { return x.node == v.Text }):
 					driver.from = append(driver.from, edge{v.Text, e.Pos})
 				}
 			}
-			if part.kind == "pv" {
+			if part.kind == "pv" && n.Name != "" {
 				driver.to = append(driver.to, edge{n.Name, e.Pos})
 			}
+			names = append(names, n.Name)
 			b.add(n)
 		}
+		made = names
 	}
 	b.add(driver)
 }

@@ -27,10 +27,11 @@ type LayoutInput struct {
 // Layout is everything that will be on the disks of one image. It round-trips
 // through JSON.
 type Layout struct {
-	Disks       []Disk       `json:"disks"`
-	Filesystems []Filesystem `json:"filesystems"`
-	Mounts      []Mount      `json:"mounts"` // sorted: a mount point comes after its parent
-	FSTab       string       `json:"fstab"`  // content of /etc/fstab
+	Disks        []Disk        `json:"disks"`
+	VolumeGroups []VolumeGroup `json:"volume_groups,omitempty"`
+	Filesystems  []Filesystem  `json:"filesystems"`
+	Mounts       []Mount       `json:"mounts"` // sorted: a mount point comes after its parent
+	FSTab        string        `json:"fstab"`  // content of /etc/fstab
 }
 
 // Disk is one raw image.
@@ -97,17 +98,22 @@ const (
 
 // Filesystem is a filesystem and where it lies. Offset and Length are bytes.
 type Filesystem struct {
-	Node      string   `json:"node"`
-	Disk      string   `json:"disk"`
-	Partition string   `json:"partition,omitempty"` // empty: the whole disk
-	Device    string   `json:"device"`
-	Offset    int64    `json:"offset"`
-	Length    int64    `json:"length"`
-	Type      string   `json:"type"`
-	Label     string   `json:"label"`
-	UUID      string   `json:"uuid"`
-	HashSeed  string   `json:"hash_seed"` // a UUID: seed of hashed directories
-	Opts      []string `json:"opts,omitempty"`
+	Node      string `json:"node"`
+	Disk      string `json:"disk"`
+	Partition string `json:"partition,omitempty"` // empty: the whole disk, or a volume
+	// Of a filesystem on a logical volume. One that is split lies in several
+	// pieces, which VolumeGroup.Place finds; Disk is that of the first.
+	VolumeGroup string   `json:"volume_group,omitempty"`
+	Volume      string   `json:"volume,omitempty"`
+	Split       bool     `json:"split,omitempty"`
+	Device      string   `json:"device"`
+	Offset      int64    `json:"offset"`
+	Length      int64    `json:"length"`
+	Type        string   `json:"type"`
+	Label       string   `json:"label"`
+	UUID        string   `json:"uuid"`
+	HashSeed    string   `json:"hash_seed"` // a UUID: seed of hashed directories
+	Opts        []string `json:"opts,omitempty"`
 }
 
 // Mount says which filesystem belongs where in the tree.
@@ -137,6 +143,9 @@ func (c *Config) Layout(in LayoutInput) (*Layout, error) {
 			return nil, err
 		}
 	}
+	for _, n := range c.nodes.lvms {
+		a.groups(n)
+	}
 	for _, f := range c.nodes.filesystems {
 		a.filesystem(f)
 	}
@@ -150,7 +159,9 @@ func (c *Config) Layout(in LayoutInput) (*Layout, error) {
 // extent is the place of a node that can carry a filesystem.
 type extent struct {
 	disk, partition, device string
-	offset, length          int64 // bytes
+	group, volume           string // of LVM
+	split                   bool   // in several pieces, so that offset means nothing
+	offset, length          int64  // bytes
 	sectorSize              int
 }
 
@@ -340,6 +351,7 @@ func (a *arranger) filesystem(n fsNode) {
 	}
 	f := Filesystem{
 		Node: n.name, Disk: at.disk, Partition: at.partition, Device: at.device,
+		VolumeGroup: at.group, Volume: at.volume, Split: at.split,
 		Offset: at.offset, Length: at.length,
 		Type: n.fstype, Label: n.label, UUID: n.uuid, Opts: slices.Clone(n.opts),
 		HashSeed: a.identity("hash-seed", n.name).String(),

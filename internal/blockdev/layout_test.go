@@ -203,7 +203,7 @@ func TestLayoutGolden(t *testing.T) {
 	if got := s.Mount["/"].Path; got != "/mnt/" {
 		t.Errorf("state has path %q for /", got)
 	}
-	if diff := cmp.Diff(StateDevice{"/dev/dib/image0", "/images/image0.raw"}, s.BlockDev["image0"]); diff != "" {
+	if diff := cmp.Diff(StateDevice{Device: "/dev/dib/image0", Image: "/images/image0.raw"}, s.BlockDev["image0"]); diff != "" {
 		t.Errorf("state of the disk differs (-want +got):\n%s", diff)
 	}
 }

@@ -69,9 +69,7 @@ func (c *Config) merge(p Params, col *finding.Collector) {
 
 // supported reports what this program cannot lay out yet, with its place.
 func (c *Config) supported(col *finding.Collector) {
-	for _, it := range c.nodes.lvms {
-		col.Errorf(it.pos, "lvm %q: logical volumes are not supported; put filesystems on partitions", it.Name)
-	}
+	c.lvmSupported(col)
 	for _, f := range c.nodes.filesystems {
 		switch f.fstype {
 		case "ext2", "ext3", "ext4", "vfat", "fat", "swap", "":

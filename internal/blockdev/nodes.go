@@ -78,7 +78,7 @@ type nodeSet struct {
 	filesystems []fsNode
 	mounts      []mountNode
 	fstabs      []fstabNode
-	lvms        []Item
+	lvms        []lvmNode
 	graph       Graph
 }
 
@@ -110,8 +110,7 @@ func readNodes(items []Item, c *finding.Collector, merged bool) nodeSet {
 		case "fstab":
 			r.fstab(it)
 		case "lvm":
-			r.known(it.Kind, it.attrs, "pvs", "vgs", "lvs")
-			r.set.lvms = append(r.set.lvms, it)
+			r.lvm(it)
 		}
 	}
 	r.cleanPoints()
@@ -506,6 +505,7 @@ func (r *nodeReader) bases() {
 	for _, t := range r.set.tables {
 		use(t.pos, "partitioning", t.base, "local_loop")
 	}
+	r.lvmBasesFit(use)
 	for _, f := range r.set.filesystems {
 		use(f.pos, "mkfs "+strconv.Quote(f.name), f.base, "local_loop", "partition", "lv")
 	}

@@ -12,12 +12,36 @@ type State struct {
 	Mount             map[string]StateMount     `json:"mount"`
 	MountOrder        []string                  `json:"mount_order"`
 	FSTab             map[string]StateFSTabLine `json:"fstab"`
+	PVs               map[string]StatePV        `json:"pvs,omitempty"`
+	VGs               map[string]StateVG        `json:"vgs,omitempty"`
 }
 
-// StateDevice is a disk or a partition; only disks have an image.
+// StateDevice is a disk, a partition or a logical volume; only disks have an
+// image, and only volumes have what LVM needs.
 type StateDevice struct {
 	Device string `json:"device"`
 	Image  string `json:"image,omitempty"`
+	*StateLV
+}
+
+// StateLV is what a logical volume was asked to be; null is what was not given.
+type StateLV struct {
+	VGs     string   `json:"vgs"`
+	Size    *string  `json:"size"`
+	Extents *string  `json:"extents"`
+	Opts    []string `json:"opts"`
+}
+
+// StatePV is a physical volume.
+type StatePV struct {
+	Opts   []string `json:"opts"`
+	Device string   `json:"device"`
+}
+
+// StateVG is a volume group and the names of its physical volumes.
+type StateVG struct {
+	Opts    []string `json:"opts"`
+	Devices []string `json:"devices"`
 }
 
 // StateFileSys is a filesystem.
@@ -61,6 +85,7 @@ func (c *Config) State(l *Layout, imageDir, mountBase string) State {
 			}
 		}
 	}
+	c.lvmState(&s, l)
 	for _, f := range l.Filesystems {
 		s.FSLabels = append(s.FSLabels, f.Label)
 		s.FileSys[f.Node] = StateFileSys{f.UUID, f.Label, f.Type, f.Opts, f.Device}
@@ -84,4 +109,41 @@ func (d Disk) ImagePath(imageDir string) string {
 		imageDir = d.Directory
 	}
 	return path.Join(imageDir, d.Name+".raw")
+}
+
+// lvmState adds what the lvm items make.
+func (c *Config) lvmState(s *State, l *Layout) {
+	if len(c.nodes.lvms) == 0 {
+		return
+	}
+	s.PVs, s.VGs = map[string]StatePV{}, map[string]StateVG{}
+	for _, g := range l.VolumeGroups {
+		for _, n := range c.nodes.lvms {
+			for _, p := range n.pvs {
+				for _, pv := range g.PVs {
+					if pv.Node == p.name {
+						s.PVs[p.name] = StatePV{p.opts, pv.Device}
+					}
+				}
+			}
+			for _, v := range n.vgs {
+				if v.name == g.Name {
+					s.VGs[v.name] = StateVG{v.opts, v.pvs}
+				}
+			}
+			for _, v := range n.lvs {
+				if v.base != g.Name {
+					continue
+				}
+				lv := &StateLV{VGs: g.Name, Opts: v.opts}
+				if v.sizeText != "" {
+					lv.Size = &v.sizeText
+				}
+				if v.extentsText != "" {
+					lv.Extents = &v.extentsText
+				}
+				s.BlockDev[v.name] = StateDevice{Device: mapperName(g.Name, v.name), StateLV: lv}
+			}
+		}
+	}
 }

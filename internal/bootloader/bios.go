@@ -63,13 +63,17 @@ func (b *builder) installBIOS(ctx context.Context) error {
 }
 
 // prefix is where the core image finds its modules: no drive, which means the
-// one the firmware booted, then partition and path.
+// one the firmware booted, then partition and path; or a logical volume, which
+// is found wherever it is.
 func (b *builder) prefix() (string, *blockdev.Filesystem, error) {
 	fs, _ := b.layout.Holding(b.bootDir)
 	if fs == nil {
 		return "", nil, fmt.Errorf("cannot install GRUB: the layout has no filesystem for %s", b.bootDir)
 	}
 	s := subjectOf(b.layout, fs)
+	if s.volume != nil {
+		return "(" + s.volumeID() + ")" + relative(b.layout, b.bootDir), fs, nil
+	}
 	if s.partition == nil {
 		return "", nil, fmt.Errorf("cannot install GRUB: %s is on filesystem %s, which is not on a partition; use a layout with a partition table, such as block-device-mbr", b.bootDir, fs.Node)
 	}

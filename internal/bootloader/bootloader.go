@@ -173,6 +173,7 @@ func (b *builder) configure(ctx context.Context) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cannot read GRUB's settings: %w", err)
 	}
+	b.settings.RootDevice = rootDevice(b.layout)
 	text := EditDefaults(string(old), b.settings.defaults(b.fips(ctx)))
 	// Other systems are looked for on the disks of the machine, and those are
 	// the build host's: switched off while mkconfig runs, whatever the image
@@ -194,6 +195,16 @@ func (b *builder) configure(ctx context.Context) error {
 		return err
 	}
 	return b.finishConfig(cfg)
+}
+
+// rootDevice is what the kernel is to find the root filesystem by, where that
+// is not its label: an initramfs activates the one logical volume that its name
+// tells it, and cannot know which one has a label (BD-84).
+func rootDevice(l *blockdev.Layout) string {
+	if root, _ := l.Holding("/"); root != nil && root.Volume != "" {
+		return root.Device
+	}
+	return ""
 }
 
 func writeDefaults(text string) error {

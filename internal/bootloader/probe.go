@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/dib-builder/dib/internal/blockdev"
@@ -134,6 +135,9 @@ type subject struct {
 	disk      *blockdev.Disk
 	partition *blockdev.Partition
 	fs        *blockdev.Filesystem
+	group     *blockdev.VolumeGroup // of a logical volume, with volume
+	volume    *blockdev.LogicalVolume
+	partmaps  string // of the disks that a logical volume is on
 }
 
 func findSubject(l *blockdev.Layout, name string, device bool) (subject, error) {
@@ -151,6 +155,14 @@ func findSubject(l *blockdev.Layout, name string, device bool) (subject, error) 
 	for i := range l.Filesystems {
 		if fs := &l.Filesystems[i]; names(fs, name) {
 			return subjectOf(l, fs), nil
+		}
+	}
+	for i := range l.VolumeGroups {
+		vg := &l.VolumeGroups[i]
+		for k := range vg.LVs {
+			if lv := &vg.LVs[k]; lv.Device == name || "/dev/"+vg.Name+"/"+lv.Name == name {
+				return volumeSubject(l, subject{fs: filesystemOn(l, vg, lv)}, vg, lv), nil
+			}
 		}
 	}
 	for i := range l.Disks {
@@ -174,6 +186,15 @@ func findSubject(l *blockdev.Layout, name string, device bool) (subject, error) 
 	return subject{}, fmt.Errorf("the layout of the image has no device %s", name)
 }
 
+func filesystemOn(l *blockdev.Layout, vg *blockdev.VolumeGroup, lv *blockdev.LogicalVolume) *blockdev.Filesystem {
+	for i := range l.Filesystems {
+		if fs := &l.Filesystems[i]; fs.VolumeGroup == vg.Name && fs.Volume == lv.Name {
+			return fs
+		}
+	}
+	return nil
+}
+
 // names says whether a device name means this filesystem.
 func names(fs *blockdev.Filesystem, name string) bool {
 	switch name {
@@ -185,11 +206,38 @@ func names(fs *blockdev.Filesystem, name string) bool {
 
 func subjectOf(l *blockdev.Layout, fs *blockdev.Filesystem) subject {
 	s := subject{disk: l.Disk(fs.Disk), fs: fs}
+	if vg, lv := l.VolumeOf(fs); lv != nil {
+		return volumeSubject(l, s, vg, lv)
+	}
 	if s.disk != nil && fs.Partition != "" {
 		s.partition = s.disk.Partition(fs.Partition)
 	}
 	return s
 }
+
+// volumeSubject is a logical volume, perhaps with a filesystem.
+func volumeSubject(l *blockdev.Layout, s subject, vg *blockdev.VolumeGroup, lv *blockdev.LogicalVolume) subject {
+	s.group, s.volume = vg, lv
+	var maps []string
+	for _, pv := range vg.PVs {
+		d := l.Disk(pv.Disk)
+		if s.disk == nil {
+			s.disk = d
+		}
+		if d == nil || pv.Partition == "" {
+			continue
+		}
+		if name := (subject{disk: d}).partmap(); !slices.Contains(maps, name) {
+			maps = append(maps, name)
+		}
+	}
+	s.partmaps = strings.Join(maps, " ")
+	return s
+}
+
+// volumeID is GRUB's name for a logical volume: unlike that of the device it
+// stays right when another disk has a group of the same name.
+func (s subject) volumeID() string { return "lvmid/" + s.group.UUID + "/" + s.volume.UUID }
 
 // grubPartition is the name of the partition in GRUB's device syntax, with a
 // leading comma; empty for a whole disk.
@@ -211,6 +259,11 @@ func (s subject) partmap() string {
 // answer gives what grub-probe prints for a target. The drive is always the
 // first one: an image boots from the disk it is on.
 func (s subject) answer(target string) (string, error) {
+	if s.volume != nil {
+		if text, ok := s.volumeAnswer(target); ok {
+			return text, nil
+		}
+	}
 	part := s.grubPartition()
 	switch target {
 	case "device":
@@ -265,6 +318,27 @@ func (s subject) answer(target string) (string, error) {
 		return s.fs.Label, nil
 	}
 	return "", fmt.Errorf("%w: unrecognized target %q", errUsage, target)
+}
+
+// volumeAnswer answers what is different for a logical volume.
+func (s subject) volumeAnswer(target string) (string, bool) {
+	switch target {
+	case "device", "disk":
+		return s.volume.Device, true
+	case "drive":
+		return "(lvm/" + strings.TrimPrefix(s.volume.Device, "/dev/mapper/") + ")", true
+	case "partmap":
+		return s.partmaps, true
+	case "abstraction":
+		return "lvm", true
+	case "hints_string":
+		return "--hint='" + s.volumeID() + "'", true
+	case "compatibility_hint":
+		return s.volumeID(), true
+	case "bios_hints", "efi_hints", "baremetal_hints":
+		return "", true
+	}
+	return "", false
 }
 
 // grubModule is the name of GRUB's driver for a filesystem type.

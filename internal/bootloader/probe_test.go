@@ -189,3 +189,61 @@ func TestEFIStub(t *testing.T) {
 		t.Errorf("got %q; want %q", got, want)
 	}
 }
+
+const volumeConfig = `
+- local_loop: {name: image0}
+- partitioning:
+    base: image0
+    label: gpt
+    partitions:
+      - {name: BSP, type: EF02, size: 8MiB}
+      - {name: sys, type: 8E00, size: 100%}
+- lvm:
+    name: lvm
+    pvs: [{name: pv, base: sys}]
+    vgs: [{name: my-vg, base: [pv]}]
+    lvs: [{name: root, base: my-vg, size: 600MiB}, {name: spare, base: my-vg, extents: 1}]
+- mkfs: {name: mkfs_root, base: root, mount: {mount_point: /}}
+`
+
+// TestBD84Volume answers about logical volumes from the layout, whatever devices
+// the host has.
+func TestBD84Volume(t *testing.T) {
+	l := layout(t, volumeConfig, 1024)
+	file := layoutFile(t, l)
+	vg := l.VolumeGroups[0]
+	id := "lvmid/" + vg.UUID + "/" + vg.LVs[0].UUID
+	for _, test := range []struct{ args, want string }{
+		{"-t device /", "/dev/mapper/my--vg-root"},
+		{"-t disk /boot", "/dev/mapper/my--vg-root"},
+		{"-t abstraction /", "lvm"},
+		{"-t drive /", "(lvm/my--vg-root)"},
+		{"-t partmap /", "gpt"},
+		{"-t fs -d /dev/mapper/my--vg-root", "ext2"},
+		{"-t fs_uuid -d /dev/my-vg/root", l.Filesystems[0].UUID},
+		{"-t hints_string -d LABEL=cloudimg-rootfs", "--hint='" + id + "'"},
+		{"-t compatibility_hint /", id},
+		{"-t bios_hints /", ""},
+		{"-t partuuid /", ""},
+		{"-t gpt_parttype /", ""},
+		{"-t abstraction -d /dev/mapper/my--vg-spare", "lvm"},
+	} {
+		if out, errs, status := call(probe, file, test.args); out != test.want+"\n" || status != 0 {
+			t.Errorf("grub-probe %s: %q, %q, status %d; want %q", test.args, out, errs, status, test.want)
+		}
+	}
+	if _, errs, status := call(probe, file, "-t fs -d /dev/mapper/my--vg-spare"); status != 1 || !strings.Contains(errs, "unknown filesystem") {
+		t.Errorf("a volume without a filesystem: %q, status %d", errs, status)
+	}
+	b := &builder{layout: l, bootDir: "/boot/grub"}
+	if prefix, fs, err := b.prefix(); prefix != "("+id+")/boot/grub" || err != nil || fs.Node != "mkfs_root" {
+		t.Errorf("prefix %q, %v", prefix, err)
+	}
+	s := settings{RootLabel: "x", RootDevice: rootDevice(l)}
+	if text := EditDefaults("GRUB_DEVICE=LABEL=old\n", s.defaults(false)); !strings.HasPrefix(text, "GRUB_DEVICE=/dev/mapper/my--vg-root\n") || strings.Contains(text, "LABEL=") {
+		t.Errorf("defaults:\n%s", text)
+	}
+	if got := rootDevice(layout(t, bootConfig, 1024)); got != "" {
+		t.Errorf("root device of a partition: %q", got)
+	}
+}

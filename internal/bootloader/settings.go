@@ -14,6 +14,7 @@ type settings struct {
 	Arch        string // as Debian names it
 	BlockDevice string // "mbr", "gpt" or "efi"; empty for no boot loader
 	RootLabel   string
+	RootDevice  string // of a root filesystem that the label alone does not lead to
 	BootLabel   string // empty without a /boot filesystem
 	EFIDir      string // below /boot/efi; empty for none
 
@@ -160,8 +161,12 @@ func (s settings) defaults(fips bool) []assignment {
 	if s.Serial != "" {
 		terminal = "serial console"
 	}
+	root := "LABEL=" + s.RootLabel
+	if s.RootDevice != "" {
+		root = s.RootDevice
+	}
 	set := []assignment{
-		{"GRUB_DEVICE", "LABEL=" + s.RootLabel},
+		{"GRUB_DEVICE", root},
 		{"GRUB_DISABLE_LINUX_UUID", "true"},
 		{"GRUB_TIMEOUT", s.Timeout},
 		{"GRUB_TIMEOUT_STYLE", s.TimeoutStyle},

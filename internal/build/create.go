@@ -141,7 +141,26 @@ func makePlan(rec recipe.Recipe) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return plan.Make(rec, library, plan.Options{ValidateLayout: validateLayout(rec)})
+	p, err := plan.Make(rec, library, plan.Options{ValidateLayout: validateLayout(rec)})
+	if err != nil {
+		return nil, err
+	}
+	if err := loopLayout(p, rec); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// loopLayout refuses a layout that loop devices alone cannot make.
+func loopLayout(p *plan.Plan, rec recipe.Recipe) error {
+	if p.Backend != plan.Loop {
+		return nil
+	}
+	config, err := blockdev.Check(p.BlockDevice.Source, []byte(p.BlockDevice.Text), blockdev.Params{RootFSType: rec.FSType, RootLabel: rec.RootLabel})
+	if err == nil && config.UsesLVM() {
+		err = fmt.Errorf("cannot make the disk layout %s on loop devices: its logical volumes would need the device-mapper and would appear among those of this machine; set %s=offline, and leave out elements whose hooks need the block device", p.BlockDevice.Source, plan.BackendVariable)
+	}
+	return err
 }
 
 // validateLayout checks a block-device configuration before anything runs.

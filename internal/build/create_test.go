@@ -1,8 +1,11 @@
 package build
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/dib-builder/dib/internal/blockdev"
+	"github.com/dib-builder/dib/internal/plan"
 	"github.com/dib-builder/dib/internal/recipe"
 )
 
@@ -56,6 +59,31 @@ func TestWorkParent(t *testing.T) {
 	} {
 		if got := workParent(c.env); got != c.want {
 			t.Errorf("workParent(%v) = %q, want %q", c.env, got, c.want)
+		}
+	}
+}
+
+// A layout with logical volumes and a backend that would need the device-mapper
+// for them do not go together.
+func TestLoopLayout(t *testing.T) {
+	const volumes = `
+- local_loop: {name: image0}
+- lvm: {name: l, pvs: [{name: pv, base: image0}], vgs: [{name: vg, base: pv}], lvs: [{name: lv, base: vg, extents: 100%VG}]}
+- mkfs: {name: mkfs_root, base: lv, mount: {mount_point: /}}
+`
+	for _, test := range []struct {
+		backend plan.Backend
+		text    string
+		want    string
+	}{
+		{plan.Offline, volumes, ""},
+		{plan.Loop, blockdev.Fallback, ""},
+		{plan.Loop, volumes, "cannot make the disk layout here.yaml on loop devices: its logical volumes would need the device-mapper"},
+	} {
+		p := &plan.Plan{Backend: test.backend, BlockDevice: plan.BlockDevice{Source: "here.yaml", Text: test.text}}
+		err := loopLayout(p, recipe.Recipe{})
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s: got %v; want %q", test.backend, err, test.want)
 		}
 	}
 }

@@ -34,8 +34,12 @@ func (w *writer) writeFAT(ctx context.Context, f io.WriterAt, plan editPlan, dir
 }
 
 func (w *writer) fatOptions(d *blockdev.Disk, fs blockdev.Filesystem) fat.Options {
+	hidden := fs.Offset / int64(d.SectorSize)
+	if fs.Volume != "" {
+		hidden = 0 // a volume is a device of its own
+	}
 	return fat.Options{
-		Length: fs.Length / int64(d.SectorSize) * int64(d.SectorSize), SectorSize: d.SectorSize, Hidden: fs.Offset / int64(d.SectorSize),
+		Length: fs.Length / int64(d.SectorSize) * int64(d.SectorSize), SectorSize: d.SectorSize, Hidden: hidden,
 		Label: fs.Label, VolumeID: fs.UUID, MkfsOpts: fs.Opts, Epoch: w.epoch,
 	}
 }

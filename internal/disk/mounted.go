@@ -92,7 +92,7 @@ func (m *Mounted) makeDisk(ctx context.Context, from, d *blockdev.Disk) error {
 	for _, fs := range m.Layout.Filesystems {
 		if fs.Disk == d.Name && err == nil {
 			err = m.w.step("filesystem "+fs.Node, func() error {
-				return m.w.fill(ctx, f, img.Path, editPlan{fs: fs}, "", rootAttrs{mode: 0o755, mtime: m.w.epoch})
+				return m.w.fill(ctx, volumes{d.Name: f}, img.Path, editPlan{fs: fs}, "", rootAttrs{mode: 0o755, mtime: m.w.epoch})
 			})
 		}
 	}

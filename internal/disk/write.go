@@ -60,6 +60,14 @@ func Write(ctx context.Context, o Options) (images []Image, err error) {
 			images = nil
 		}
 	}()
+	// All files are there before the first filesystem: a logical volume may lie
+	// on several disks.
+	disks := volumes{}
+	defer func() {
+		for _, f := range disks {
+			f.Close() // errors count below
+		}
+	}()
 	for i := range o.Layout.Disks {
 		d := &o.Layout.Disks[i]
 		f, img, err := w.create(d)
@@ -69,12 +77,16 @@ func Write(ctx context.Context, o Options) (images []Image, err error) {
 		if err != nil {
 			return images, err
 		}
-		err = w.disk(ctx, f, img, d)
-		if cerr := f.Close(); err == nil && cerr != nil {
-			err = fmt.Errorf("cannot write disk image %s: %w", img.Path, cerr)
-		}
-		if err != nil {
+		disks[d.Name] = f
+	}
+	for i := range o.Layout.Disks {
+		if err := w.disk(ctx, disks, images[i], &o.Layout.Disks[i]); err != nil {
 			return images, err
+		}
+	}
+	for i := range o.Layout.Disks {
+		if err := disks[o.Layout.Disks[i].Name].Close(); err != nil {
+			return images, fmt.Errorf("cannot write disk image %s: %w", images[i].Path, err)
 		}
 	}
 	return images, nil
@@ -166,15 +178,18 @@ func (w *writer) start(f *os.File, img Image, d *blockdev.Disk) error {
 	if err := f.Truncate(d.Size); err != nil {
 		return fmt.Errorf("cannot size disk image %s to %d bytes: %w", img.Path, d.Size, err)
 	}
-	return writeTable(f, d)
+	if err := writeTable(f, d); err != nil {
+		return err
+	}
+	return w.writePhysical(f, d.Name)
 }
 
-func (w *writer) disk(ctx context.Context, f *os.File, img Image, d *blockdev.Disk) error {
+func (w *writer) disk(ctx context.Context, disks volumes, img Image, d *blockdev.Disk) error {
 	for _, fs := range w.Layout.Filesystems {
 		if fs.Disk != d.Name {
 			continue
 		}
-		err := w.step("filesystem "+fs.Node, func() error { return w.filesystem(ctx, f, img.Path, fs) })
+		err := w.step("filesystem "+fs.Node, func() error { return w.filesystem(ctx, disks, img.Path, fs) })
 		if err != nil {
 			return err
 		}
@@ -186,7 +201,7 @@ func (w *writer) disk(ctx context.Context, f *os.File, img Image, d *blockdev.Di
 	if err != nil || !ok {
 		return err
 	}
-	return w.step("boot loader", func() error { return embedGRUB(f, d, boot, core) })
+	return w.step("boot loader", func() error { return embedGRUB(disks[d.Name], d, boot, core) })
 }
 
 // writeTable writes the partition table of a disk, if it has one.
@@ -214,7 +229,7 @@ func writeTable(f io.WriterAt, d *blockdev.Disk) error {
 }
 
 // filesystem makes one filesystem with the part of the tree that belongs to it.
-func (w *writer) filesystem(ctx context.Context, f *os.File, image string, fs blockdev.Filesystem) error {
+func (w *writer) filesystem(ctx context.Context, disks volumes, image string, fs blockdev.Filesystem) error {
 	point := ""
 	for _, m := range w.Layout.Mounts {
 		if m.Filesystem == fs.Node {
@@ -223,7 +238,7 @@ func (w *writer) filesystem(ctx context.Context, f *os.File, image string, fs bl
 	}
 	attrs := rootAttrs{mode: 0o755, mtime: w.epoch}
 	if point == "" {
-		return w.fill(ctx, f, image, editPlan{fs: fs}, "", attrs)
+		return w.fill(ctx, disks, image, editPlan{fs: fs}, "", attrs)
 	}
 	plan := editPlan{fs: fs, point: point, entries: sideEntries(w.Layout, fs.Node, w.Side)}
 	below, missing, err := w.nested(fs.Node, point)
@@ -233,7 +248,7 @@ func (w *writer) filesystem(ctx context.Context, f *os.File, image string, fs bl
 	plan.mkdirs = missing
 	dir, err := treepath.Resolve(w.Tree, point)
 	if errors.Is(err, os.ErrNotExist) {
-		return w.fill(ctx, f, image, plan, "", attrs)
+		return w.fill(ctx, disks, image, plan, "", attrs)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot find mount point %s in the tree: %w", point, err)
@@ -243,19 +258,37 @@ func (w *writer) filesystem(ctx context.Context, f *os.File, image string, fs bl
 		return fmt.Errorf("cannot read mount point %s of the tree: %w", point, err)
 	}
 	attrs = rootAttrs{mode: st.Mode, uid: st.Uid, gid: st.Gid, mtime: st.Mtim.Sec}
-	return masked(below, func() error { return w.fill(ctx, f, image, plan, dir, attrs) })
+	return masked(below, func() error { return w.fill(ctx, disks, image, plan, dir, attrs) })
 }
 
-func (w *writer) fill(ctx context.Context, f *os.File, image string, plan editPlan, dir string, attrs rootAttrs) error {
-	switch plan.fs.Type {
-	case "vfat", "fat":
+func (w *writer) fill(ctx context.Context, disks volumes, image string, plan editPlan, dir string, attrs rootAttrs) error {
+	f := disks[plan.fs.Disk]
+	switch {
+	case plan.fs.Split:
+		return w.fillSplit(ctx, disks, plan, dir, attrs)
+	case ownWriter(plan.fs):
+		return w.fillOwn(ctx, f, plan, dir, attrs)
+	}
+	return w.fillForeign(ctx, f, image, plan, dir, attrs)
+}
+
+// ownWriter says whether our own code makes a filesystem.
+func ownWriter(fs blockdev.Filesystem) bool {
+	return isFAT(fs.Type) || fs.Type == "swap" || ownExt(fs)
+}
+
+func (w *writer) fillOwn(ctx context.Context, f io.WriterAt, plan editPlan, dir string, attrs rootAttrs) error {
+	switch {
+	case isFAT(plan.fs.Type):
 		return w.writeFAT(ctx, f, plan, dir)
-	case "swap":
+	case plan.fs.Type == "swap":
 		return writeSwap(f, plan.fs)
 	}
-	if ownExt(plan.fs) {
-		return w.writeExt(ctx, f, plan, dir, attrs)
-	}
+	return w.writeExt(ctx, f, plan, dir, attrs)
+}
+
+// fillForeign has mke2fs make a filesystem inside the file image.
+func (w *writer) fillForeign(ctx context.Context, f *os.File, image string, plan editPlan, dir string, attrs rootAttrs) error {
 	if err := w.tools.makeExt(ctx, image, plan.fs, dir, [2]int{int(attrs.uid), int(attrs.gid)}); err != nil {
 		return err
 	}

@@ -43,11 +43,11 @@ type Partition struct {
 // Filesystem is a filesystem and where it is mounted.
 type Filesystem struct {
 	Name   string `json:"name"`
-	On     string `json:"on"` // name of the partition or disk
+	On     string `json:"on"` // name of the partition, the logical volume or the disk
 	Type   string `json:"type"`
 	Label  string `json:"label"`
 	Mount  string `json:"mount,omitempty"`
-	Offset *int64 `json:"offset,omitempty"` // on the disk
+	Offset *int64 `json:"offset,omitempty"` // on the disk; none for a volume in pieces
 	Length *int64 `json:"length,omitempty"`
 }
 
@@ -127,7 +127,13 @@ func view(l *blockdev.Layout) Layout {
 	}
 	for _, f := range l.Filesystems {
 		shown := Filesystem{Name: f.Node, On: f.Partition, Type: f.Type, Label: f.Label, Offset: &f.Offset, Length: &f.Length}
-		if shown.On == "" {
+		switch {
+		case f.Volume != "":
+			shown.On = f.Volume
+			if f.Split {
+				shown.Offset = nil
+			}
+		case shown.On == "":
 			shown.On = f.Disk
 		}
 		for _, m := range l.Mounts {

@@ -1,0 +1,242 @@
+// Package lvm writes what makes a disk or a partition a physical volume of
+// LVM2: label, header and metadata area, with the group's description as text.
+package lvm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dib-builder/dib/internal/blockdev"
+)
+
+// The format counts in sectors of 512 bytes, whatever those of the disk are.
+const sector = 512
+
+// Places in a physical volume (bytes): LVM looks for the label in the first
+// four sectors and puts it in the second.
+const (
+	labelAt      = sector
+	headerAt     = 32   // of the header of the physical volume, from the label
+	areaAt       = 4096 // the metadata area reaches from here to the first extent
+	textAt       = 512  // of the text, from the beginning of the area
+	extensionVer = 2
+	inUse        = 1 // flag: the volume belongs to a group
+)
+
+var areaMagic = []byte(" LVM2 x[5A%r0N*>")
+
+// initialCRC is where LVM's checksums start.
+const initialCRC = 0xf597a6cf
+
+// checksum is the reflected CRC-32 without the inversions of the usual one.
+func checksum(b []byte) uint32 {
+	return ^crc32.Update(^uint32(initialCRC), crc32.IEEETable, b)
+}
+
+// Write writes the physical volume with index pv of a group to the disk that
+// it is on. The time is that of creation, with a resolution of seconds.
+func Write(disk io.WriterAt, vg *blockdev.VolumeGroup, pv int, created time.Time) error {
+	p := &vg.PVs[pv]
+	label, err := encodeLabel(p)
+	if err != nil {
+		return fmt.Errorf("cannot write physical volume %s: %w", p.Node, err)
+	}
+	area, err := encodeArea(vg, p, created)
+	if err != nil {
+		return fmt.Errorf("cannot write physical volume %s: %w", p.Node, err)
+	}
+	for _, piece := range []struct {
+		at   int64
+		data []byte
+	}{{areaAt, area}, {labelAt, label}} {
+		if _, err := disk.WriteAt(piece.data, p.Offset+piece.at); err != nil {
+			return fmt.Errorf("cannot write physical volume %s: %w", p.Node, err)
+		}
+	}
+	return nil
+}
+
+// encodeLabel makes the sector with label and header.
+func encodeLabel(p *blockdev.PhysicalVolume) ([]byte, error) {
+	id := strings.ReplaceAll(p.UUID, "-", "")
+	if len(id) != 32 {
+		return nil, fmt.Errorf("%q is not an id of LVM", p.UUID)
+	}
+	b := make([]byte, sector)
+	le := binary.LittleEndian
+	copy(b, "LABELONE")
+	le.PutUint64(b[8:], labelAt/sector)
+	le.PutUint32(b[20:], headerAt)
+	copy(b[24:], "LVM2 001")
+	h := b[headerAt:]
+	copy(h, id)
+	le.PutUint64(h[32:], uint64(p.Length))
+	// Lists of places end with one that is all zero: data areas (the length 0
+	// stands for the rest), then metadata areas, then, after version and flags
+	// of the extension, boot loader areas.
+	le.PutUint64(h[40:], uint64(p.PEStart))
+	le.PutUint64(h[72:], areaAt)
+	le.PutUint64(h[80:], uint64(p.PEStart-areaAt))
+	le.PutUint32(h[104:], extensionVer)
+	le.PutUint32(h[108:], inUse)
+	le.PutUint32(b[16:], checksum(b[20:]))
+	return b, nil
+}
+
+// encodeArea makes the header of the metadata area and the text behind it. The
+// rest of the area, where LVM will put newer texts, stays zero.
+func encodeArea(vg *blockdev.VolumeGroup, p *blockdev.PhysicalVolume, created time.Time) ([]byte, error) {
+	text := append([]byte(Text(vg, created)), 0)
+	size := p.PEStart - areaAt
+	// LVM changes the text by writing a second one before it forgets the first.
+	if room := (size - textAt) / 2; int64(len(text)) > room {
+		return nil, fmt.Errorf("the description of volume group %s takes %d bytes, and the metadata area has room for %d: use fewer volumes", vg.Name, len(text), room)
+	}
+	b := make([]byte, textAt+len(text))
+	le := binary.LittleEndian
+	copy(b[4:], areaMagic)
+	le.PutUint32(b[20:], 1) // version
+	le.PutUint64(b[24:], areaAt)
+	le.PutUint64(b[32:], uint64(size))
+	le.PutUint64(b[40:], textAt)
+	le.PutUint64(b[48:], uint64(len(text)))
+	le.PutUint32(b[56:], checksum(text))
+	le.PutUint32(b, checksum(b[4:sector]))
+	copy(b[textAt:], text)
+	return b, nil
+}
+
+// Text is the description of a group, in the order in which LVM writes it.
+func Text(vg *blockdev.VolumeGroup, created time.Time) string {
+	w := &textWriter{}
+	seconds := created.Unix()
+	w.open(vg.Name)
+	w.text("id", vg.UUID)
+	// One change for the group and one for each volume, as LVM's tools count.
+	w.number("seqno", int64(1+len(vg.LVs)))
+	w.text("format", "lvm2")
+	w.list("status", "RESIZEABLE", "READ", "WRITE")
+	w.list("flags")
+	w.number("extent_size", vg.ExtentSize/sector)
+	w.number("max_lv", 0)
+	w.number("max_pv", 0)
+	w.number("metadata_copies", 0)
+	w.line("")
+	w.open("physical_volumes")
+	for i, p := range vg.PVs {
+		w.line("")
+		w.open(pvName(i))
+		w.text("id", p.UUID)
+		w.text("device", p.Device)
+		w.line("")
+		w.list("status", "ALLOCATABLE")
+		w.list("flags")
+		w.number("dev_size", p.Length/sector)
+		w.number("pe_start", p.PEStart/sector)
+		w.number("pe_count", p.PECount)
+		w.close()
+	}
+	w.close()
+	w.line("")
+	if len(vg.LVs) > 0 {
+		w.open("logical_volumes")
+		for i := range vg.LVs {
+			w.line("")
+			w.volume(&vg.LVs[i], seconds)
+		}
+		w.close()
+		w.line("")
+	}
+	w.close()
+	w.line("# Generated by dib")
+	w.line("")
+	w.text("contents", "Text Format Volume Group")
+	w.number("version", 1)
+	w.line("")
+	w.text("description", "Written by dib")
+	w.line("")
+	w.text("creation_host", creationHost)
+	w.number("creation_time", seconds)
+	w.line("")
+	return w.out.String()
+}
+
+// creationHost stands for the machine that made an image, which is nobody's
+// business.
+const creationHost = "dib"
+
+func pvName(i int) string { return fmt.Sprintf("pv%d", i) }
+
+type textWriter struct {
+	out   strings.Builder
+	depth int
+}
+
+func (w *textWriter) line(s string) {
+	if s != "" {
+		s = strings.Repeat("\t", w.depth) + s
+	}
+	w.out.WriteString(s + "\n")
+}
+
+func (w *textWriter) open(section string) {
+	w.line(section + " {")
+	w.depth++
+}
+
+func (w *textWriter) close() {
+	w.depth--
+	w.line("}")
+}
+
+func quote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+func (w *textWriter) text(key, value string)     { w.line(key + " = " + quote(value)) }
+func (w *textWriter) number(key string, n int64) { w.line(fmt.Sprintf("%s = %d", key, n)) }
+func (w *textWriter) raw(key string, list []string) {
+	w.line(key + " = [" + strings.Join(list, ", ") + "]")
+}
+
+func (w *textWriter) list(key string, values ...string) {
+	quoted := make([]string, len(values))
+	for i, v := range values {
+		quoted[i] = quote(v)
+	}
+	w.raw(key, quoted)
+}
+
+func (w *textWriter) volume(v *blockdev.LogicalVolume, seconds int64) {
+	w.open(v.Name)
+	w.text("id", v.UUID)
+	w.list("status", "READ", "WRITE", "VISIBLE")
+	w.list("flags")
+	w.number("creation_time", seconds)
+	w.text("creation_host", creationHost)
+	w.number("segment_count", int64(len(v.Segments)))
+	for i, s := range v.Segments {
+		w.line("")
+		w.open(fmt.Sprintf("segment%d", i+1))
+		w.number("start_extent", s.Start)
+		w.number("extent_count", s.Count)
+		w.line("")
+		w.text("type", "striped")
+		w.number("stripe_count", int64(len(s.Stripes)))
+		if s.StripeSize > 0 {
+			w.number("stripe_size", s.StripeSize/sector)
+		}
+		w.line("")
+		var places []string
+		for _, p := range s.Stripes {
+			places = append(places, fmt.Sprintf("%s, %d", quote(pvName(p.PV)), p.Start))
+		}
+		w.raw("stripes", places)
+		w.close()
+	}
+	w.close()
+}
