@@ -1,7 +1,7 @@
 // Command bench measures dib against the tools it replaces, on the same
 // machine, mirror and package set, and prints ratios.
 //
-//	go run ./bench [-pairs N] [-work DIR] [-only build,disk,qcow2]
+//	go run ./bench [-pairs N] [-work DIR] [-only build,disk,qcow2,onepass]
 //
 // It runs as root, because the classical tools need that. Each comparison
 // alternates between the two sides, so that a machine that grows slower or
@@ -28,7 +28,7 @@ func main() {
 	lab.MaybeObserve()
 	pairs := flag.Int("pairs", 3, "number of A B pairs")
 	work := flag.String("work", "", "scratch directory on a real disk (default: a new one in /var/tmp)")
-	only := flag.String("only", "build,disk,qcow2", "comma list of what to measure")
+	only := flag.String("only", "build,disk,qcow2,onepass", "comma list of what to measure")
 	keep := flag.Bool("keep", false, "do not remove the scratch directory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -86,7 +86,12 @@ func measure(ctx context.Context, pairs int, work string, keep bool, what []stri
 		}
 	}
 	if slices.Contains(what, "qcow2") {
-		return b.compareFormats(first)
+		if err := b.compareFormats(first); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(what, "onepass") {
+		return b.compareOnePass(first.raw)
 	}
 	return nil
 }

@@ -21,11 +21,11 @@ import (
 	"github.com/dib-builder/dib/internal/run"
 )
 
-// writeOutputs makes the outputs that are made of the tree, or those of the disk,
-// each of which appears under its final name when it is whole.
-func (b *builder) writeOutputs(ctx context.Context, src *sources, fromTree bool) error {
+// writeTreeOutputs makes the outputs that are made of the tree, each of which
+// appears under its final name when it is whole.
+func (b *builder) writeTreeOutputs(ctx context.Context, src *sources) error {
 	for _, out := range b.plan.Outputs {
-		if out.FromTree != fromTree {
+		if !out.FromTree {
 			continue
 		}
 		err := b.step("writing "+b.label(out), func() error { return b.writeArtifact(ctx, src, out) })
@@ -46,32 +46,8 @@ func (b *builder) label(out plan.Output) string {
 	return filepath.Base(out.Path)
 }
 
-// sources are what artifacts are made of, each opened when the first needs it.
-type sources struct {
-	disks map[string]*image.Source // by path
-	tree  *tree.Tree
-}
-
-func (s *sources) close() {
-	for _, d := range s.disks {
-		d.Close()
-	}
-}
-
-func (s *sources) openDisk(path string) (*image.Source, error) {
-	if d := s.disks[path]; d != nil {
-		return d, nil
-	}
-	d, err := image.OpenSource(path)
-	if err != nil {
-		return nil, err
-	}
-	if s.disks == nil {
-		s.disks = map[string]*image.Source{}
-	}
-	s.disks[path] = d
-	return d, nil
-}
+// sources are what artifacts are made of, read when the first needs it.
+type sources struct{ tree *tree.Tree }
 
 func (b *builder) readTree(ctx context.Context, s *sources) (*tree.Tree, error) {
 	if s.tree != nil {
@@ -93,41 +69,64 @@ func (b *builder) readTree(ctx context.Context, s *sources) (*tree.Tree, error) 
 
 // writeArtifact writes one output and gives it its name.
 func (b *builder) writeArtifact(ctx context.Context, src *sources, out plan.Output) error {
-	progress := func(done, total int64) {
-		b.sink.Emit(event.Event{Kind: event.Progress, Step: "writing " + b.label(out), Done: done, Total: total, Unit: "bytes"})
-	}
+	progress := b.progress(out)
 	if out.Engine != "" {
 		return b.fillScratch(ctx, src, out, progress)
 	}
-	return b.save(ctx, out.Path, func(file *checksum.File) error { return b.writeFormat(ctx, src, out, file, progress) })
+	return b.save(ctx, out.Path, func(file *checksum.File) error { return b.writeTree(ctx, src, out, file, progress) })
+}
+
+func (b *builder) progress(out plan.Output) image.Progress {
+	step := "writing " + b.label(out)
+	return func(done, total int64) {
+		b.sink.Emit(event.Event{Kind: event.Progress, Step: step, Done: done, Total: total, Unit: "bytes"})
+	}
 }
 
 // save has a file written, gives it its name by the rules for images, and
 // writes the checksums that were asked for.
 func (b *builder) save(ctx context.Context, path string, write func(*checksum.File) error) error {
-	digests, err := checksum.Parse(b.plan.Recipe.Checksum)
+	pending, err := b.fill(ctx, path, write)
 	if err != nil {
 		return err
+	}
+	return b.publish(pending)
+}
+
+// fill has a file written and its checksums computed. It has no name yet.
+func (b *builder) fill(ctx context.Context, path string, write func(*checksum.File) error) (_ *output.Pending, err error) {
+	digests, err := checksum.Parse(b.plan.Recipe.Checksum)
+	if err != nil {
+		return nil, err
 	}
 	pending, err := output.Create(b.abs(path))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer pending.Abort()
+	defer func() {
+		if err != nil {
+			pending.Abort()
+		}
+	}()
 	file := checksum.NewFile(pending.File(), digests)
 	defer file.Close()
 	if err := write(file); err != nil {
-		return err
+		return nil, err
 	}
 	sums, err := file.Sums(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, s := range sums {
 		if err := pending.Attach("."+s.Name, []byte(s.Line(path))); err != nil {
-			return err
+			return nil, err
 		}
 	}
+	return pending, nil
+}
+
+// publish gives a file its name.
+func (b *builder) publish(pending *output.Pending) error {
 	saved, err := pending.Commit(output.Policy{Overwrite: on(b.env["OVERWRITE_OLD_IMAGE"])})
 	if err != nil {
 		return err
@@ -138,23 +137,7 @@ func (b *builder) save(ctx context.Context, path string, write func(*checksum.Fi
 	return nil
 }
 
-func (b *builder) writeFormat(ctx context.Context, src *sources, out plan.Output, file *checksum.File, progress image.Progress) error {
-	if !out.FromTree {
-		f, ok := formats.Lookup(out.Type)
-		if !ok {
-			return fmt.Errorf("internal error: no writer for output format %q", out.Type)
-		}
-		opts, err := imageOptions(b.plan.Recipe, out.Type)
-		if err != nil {
-			return err
-		}
-		disk, err := src.openDisk(b.images[out.Disk])
-		if err != nil {
-			return err
-		}
-		opts.Name = filepath.Base(out.Path)
-		return f.Write(ctx, disk, file.File(), opts, progress)
-	}
+func (b *builder) writeTree(ctx context.Context, src *sources, out plan.Output, file *checksum.File, progress image.Progress) error {
 	f, ok := formats.LookupTree(out.Type)
 	if !ok {
 		return fmt.Errorf("internal error: no writer for output format %q", out.Type)
@@ -177,7 +160,7 @@ func (b *builder) fillScratch(ctx context.Context, src *sources, out plan.Output
 	if err != nil {
 		return fmt.Errorf("cannot write docker image: %w", err)
 	}
-	if err := b.writeFormat(ctx, src, out, checksum.NewFile(f, nil), progress); err != nil {
+	if err := b.writeTree(ctx, src, out, checksum.NewFile(f, nil), progress); err != nil {
 		f.Close()
 		return err
 	}

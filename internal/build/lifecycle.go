@@ -33,16 +33,14 @@ func (b *builder) build(ctx context.Context) error {
 		return err
 	}
 	// Archives come first: a disk that hooks had on a loop device takes the tree along.
-	var src sources
-	defer src.close()
-	if err := b.writeOutputs(ctx, &src, true); err != nil {
+	if err := b.writeTreeOutputs(ctx, &sources{}); err != nil {
 		return err
 	}
 	if b.plan.NeedsDisk() {
 		if err := b.step("writing the disk", func() error { return b.writeDisk(ctx) }); err != nil {
 			return err
 		}
-		if err := b.writeOutputs(ctx, &src, false); err != nil {
+		if err := b.writeDiskOutputs(ctx); err != nil {
 			return err
 		}
 	}

@@ -217,6 +217,11 @@ func (b *builder) targetEnv() []string { return plan.TargetEnv(b.env.Environ()) 
 // step brackets work of the core with events.
 func (b *builder) step(name string, f func() error) error {
 	b.sink.Emit(event.Event{Kind: event.StepStart, Step: name})
+	return b.stepped(name, f)
+}
+
+// stepped is step for one whose start was announced.
+func (b *builder) stepped(name string, f func() error) error {
 	start := b.now()
 	err := f()
 	b.sink.Emit(event.Event{Kind: event.StepEnd, Step: name, Seconds: b.now().Sub(start).Seconds()})

@@ -12,7 +12,7 @@ import (
 // Progress may be nil.
 func (s *Source) Chunks(ctx context.Context, size int, progress Progress, f func(number int64, data []byte) error) error {
 	buf, zeros := make([]byte, size), make([]byte, size)
-	total, done := s.DataSize(), int64(0)
+	total, done, told := s.DataSize(), int64(0), int64(0)
 	next := int64(0) // number of the first piece that was not looked at
 	for _, e := range s.extents {
 		for n := max(next, e.Off/int64(size)); n*int64(size) < e.End(); n++ {
@@ -31,17 +31,24 @@ func (s *Source) Chunks(ctx context.Context, size int, progress Progress, f func
 				}
 			}
 			next = n + 1
+			if now := done + min(e.End(), next*int64(size)) - e.Off; progress != nil && now-told >= progressStep && now < total {
+				progress(now, total)
+				told = now
+			}
 		}
 		done += e.Len
-		if progress != nil {
-			progress(done, total)
-		}
 	}
-	if progress != nil && len(s.extents) == 0 {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if progress != nil {
 		progress(total, total)
 	}
-	return ctx.Err()
+	return nil
 }
+
+// progressStep is how much is done between two reports of progress, in bytes.
+const progressStep = 4 << 20
 
 // NoSettings is the Check of formats without settings: each key that qemu-img
 // knows is refused as unsupported unless its value is the one given, which

@@ -20,7 +20,8 @@ func (e Extent) End() int64 { return e.Off + e.Len }
 // never read. It is safe for concurrent use.
 type Source struct {
 	r       io.ReaderAt
-	file    *os.File // nil when the source is not a file
+	file    *os.File      // nil when the source is not a file
+	shared  *sharedReader // nil when the source reads for itself alone
 	size    int64
 	extents []Extent
 }
@@ -88,8 +89,16 @@ func (s *Source) DataSize() int64 {
 // File returns the file below the source, or nil.
 func (s *Source) File() *os.File { return s.file }
 
-// Close closes the file below the source, if any.
+// Shared says whether the data is read once for several formats, so that
+// copying it around ReadAt would be reading it again.
+func (s *Source) Shared() bool { return s.shared != nil }
+
+// Close closes the file below the source, if any, unless the source is shared.
 func (s *Source) Close() error {
+	if s.shared != nil {
+		s.shared.close()
+		return nil
+	}
 	if s.file == nil {
 		return nil
 	}

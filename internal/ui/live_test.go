@@ -50,8 +50,11 @@ func TestLiveScreens(t *testing.T) {
 	at(69, "log during the shell", event.LogLine("from the background"))
 	at(70, "after the shell", event.Event{Kind: event.BreakEnd, Step: "after-error"},
 		event.Event{Kind: event.HookEnd}, event.Event{Kind: event.PhaseEnd})
-	at(71, "three steps, the last two are shown", event.Event{Kind: event.StepStart, Step: "one"},
-		event.Event{Kind: event.StepStart, Step: "two"}, event.Event{Kind: event.StepStart, Step: "three"})
+	var steps []event.Event
+	for _, name := range strings.Fields("zero one two three four five six") {
+		steps = append(steps, event.Event{Kind: event.StepStart, Step: name})
+	}
+	at(71, "seven steps, the last six are shown", steps...)
 	at(73, "end of a slow step", event.Event{Kind: event.StepEnd, Step: "two", Seconds: 2})
 	at(4000, "failure", story[len(story)-1])
 	s.finish()

@@ -9,8 +9,9 @@ import (
 	"github.com/dib-builder/dib/internal/event"
 )
 
-// maxSteps is how many steps are shown at a time, the latest ones.
-const maxSteps = 2
+// maxSteps is how many steps are shown at a time, the latest ones: the formats
+// of an image are written side by side.
+const maxSteps = 6
 
 // status is what the build is doing now. Its frame is a pure function of the
 // events so far and of the time.

@@ -136,6 +136,15 @@ func (d *digester) write(p []byte) {
 	}
 }
 
+// zeros stands for zeros that are not written.
+var zeros [64 << 10]byte
+
+func (d *digester) skip(n int64) {
+	for ; n > 0; n -= min(n, int64(len(zeros))) {
+		d.write(zeros[:min(n, int64(len(zeros)))])
+	}
+}
+
 // stop ends the goroutine; nothing may be written afterwards.
 func (d *digester) stop() {
 	close(d.full)

@@ -3,6 +3,7 @@ package checksum
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/dib-builder/dib/internal/image"
@@ -15,6 +16,7 @@ type File struct {
 	file       *os.File
 	algorithms []Algorithm
 	stream     *digester // nil when the digests come from reading
+	end        int64     // the file is at least as long as this in the end
 }
 
 // NewFile wraps an empty file. Close must be called in the end.
@@ -33,6 +35,26 @@ func (c *File) Write(p []byte) (int, error) {
 		c.stream.write(p[:n])
 	}
 	return n, err
+}
+
+// Digesting says whether digests are computed while the file is written.
+func (c *File) Digesting() bool { return c.stream != nil }
+
+// Skip implements image.Stream. What is skipped last is in the file once
+// anything is written after it or Sums is called.
+func (c *File) Skip(n int64) error {
+	if n <= 0 {
+		return nil
+	}
+	end, err := c.file.Seek(n, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	c.end = end
+	if c.stream != nil {
+		c.stream.skip(n)
+	}
+	return nil
 }
 
 // WriteAt implements io.WriterAt.
@@ -59,6 +81,13 @@ func (c *File) Close() {
 // Sums returns the checksums of all that was written. Every digest is checked
 // for itself: none can fail unseen (D12).
 func (c *File) Sums(ctx context.Context) ([]Sum, error) {
+	if st, err := c.file.Stat(); err != nil {
+		return nil, fmt.Errorf("cannot finish the file: %w", err)
+	} else if st.Size() < c.end {
+		if err := c.file.Truncate(c.end); err != nil {
+			return nil, fmt.Errorf("cannot finish the file: %w", err)
+		}
+	}
 	if len(c.algorithms) == 0 {
 		return nil, nil
 	}

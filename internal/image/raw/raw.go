@@ -58,6 +58,17 @@ func (f Format) Write(ctx context.Context, src *image.Source, out *os.File, opts
 	return nil
 }
 
+// Stream implements image.Streamer.
+func (f Format) Stream(ctx context.Context, src *image.Source, out image.Stream, opts image.Options, progress image.Progress) error {
+	if err := f.Check(opts, src.Size()); err != nil {
+		return err
+	}
+	if err := src.CopyTo(ctx, out, progress); err != nil {
+		return fmt.Errorf("cannot write raw image: %w", err)
+	}
+	return nil
+}
+
 func write(ctx context.Context, src *image.Source, out *os.File, progress image.Progress) error {
 	total := src.DataSize()
 	if in := src.File(); in != nil && unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) == nil {
@@ -69,7 +80,7 @@ func write(ctx context.Context, src *image.Source, out *os.File, progress image.
 	if err := out.Truncate(src.Size()); err != nil {
 		return err
 	}
-	c := copier{src: src, out: out, inKernel: src.File() != nil}
+	c := copier{src: src, out: out, inKernel: src.File() != nil && !src.Shared()}
 	done := int64(0)
 	for _, e := range src.Extents() {
 		for off := e.Off; off < e.End(); {

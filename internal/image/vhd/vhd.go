@@ -19,7 +19,6 @@ import (
 	"slices"
 
 	"github.com/dib-builder/dib/internal/image"
-	"github.com/dib-builder/dib/internal/image/raw"
 )
 
 const (
@@ -125,26 +124,41 @@ func (Fixed) Check(opts image.Options, _ int64) error {
 
 // Write implements image.Format. The disk grows to the next whole MiB.
 func (f Fixed) Write(ctx context.Context, src *image.Source, out *os.File, opts image.Options, progress image.Progress) error {
+	return image.WriteStream(ctx, f, src, out, opts, progress)
+}
+
+// Stream implements image.Streamer.
+func (f Fixed) Stream(ctx context.Context, src *image.Source, out image.Stream, opts image.Options, progress image.Progress) error {
 	if err := f.Check(opts, src.Size()); err != nil {
 		return err
 	}
-	id := identity(src.Size())
-	err := src.Chunks(ctx, fixedUnit, nil, func(n int64, data []byte) error {
-		fmt.Fprintf(id, "%d:", n)
-		id.Write(data)
-		return nil
-	})
-	if err == nil {
-		err = raw.Format{}.Write(ctx, src, out, image.Options{Workers: opts.Workers}, progress)
-	}
-	if err == nil {
-		size := roundUp(src.Size(), fixedUnit)
-		_, err = out.WriteAt(footer(size, typeFixed, -1, id.Sum(nil)), size)
-	}
-	if err != nil {
+	if err := writeFixed(ctx, src, out, progress); err != nil {
 		return fmt.Errorf("cannot write vhd image: %w", err)
 	}
 	return nil
+}
+
+func writeFixed(ctx context.Context, src *image.Source, out image.Stream, progress image.Progress) error {
+	id := identity(src.Size())
+	pos := int64(0)
+	err := src.Chunks(ctx, fixedUnit, progress, func(n int64, data []byte) error {
+		fmt.Fprintf(id, "%d:", n)
+		id.Write(data)
+		if err := out.Skip(n*fixedUnit - pos); err != nil {
+			return err
+		}
+		pos = (n + 1) * fixedUnit
+		return image.WriteSparse(out, data)
+	})
+	if err != nil {
+		return err
+	}
+	size := roundUp(src.Size(), fixedUnit)
+	if err := out.Skip(size - pos); err != nil {
+		return err
+	}
+	_, err = out.Write(footer(size, typeFixed, -1, id.Sum(nil)))
+	return err
 }
 
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
