@@ -256,10 +256,18 @@ func (r *nodeReader) lv(n lvmNode, e yamldoc.Value) lvNode {
 			r.Errorf(e.Pos, "%s: LVM keeps names with %q for itself", what, part)
 		}
 	}
+	for _, start := range []string{"snapshot", "pvmove"} {
+		if strings.HasPrefix(v.name, start) {
+			r.Errorf(e.Pos, "%s: LVM keeps names that begin with %q for itself", what, start)
+		}
+	}
 	var shown string
 	var pos finding.Pos
 	if v.base, shown, pos = r.lvmBase("lvs", e); v.base != "" && !slices.ContainsFunc(n.vgs, func(g vgNode) bool { return g.name == v.base }) {
 		r.Errorf(pos, "base:%s in lvs does not match a valid vg", shown)
+	}
+	if device := strings.TrimPrefix(mapperName(v.base, v.name), mapperDir); len(device) > 127 {
+		r.Errorf(e.Pos, "%s: its device %s would have a name of %d characters, and device-mapper takes 127", what, device, len(device))
 	}
 	r.lvSize(&v, what, e)
 	v.kind, pos = r.text(what, e.Pairs, "type", "")

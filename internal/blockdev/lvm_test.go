@@ -163,8 +163,8 @@ func TestLVMFaults(t *testing.T) {
 			[]string{"extents of 3072 bytes", `"0" stripes`, "stripes of 3072 bytes", `want y or n, not "maybe"`, "option -W of lvcreate wants a value"}},
 		{"extents", lvmConfig(onePV, oneVG, "{name: lv_root, base: vg, extents: 101%VG}, {name: b, base: vg, extents: 0}, {name: c, base: vg, extents: 5%ORIGIN}"),
 			[]string{`"101%VG": want at most 100%`, `"0": want a number between 1`, `extents "5%ORIGIN"`}},
-		{"names", lvmConfig(onePV, "{name: v g, base: pv}", "{name: lv_root, base: v g, extents: 1}, {name: a_tdata, base: v g, extents: 1}"),
-			[]string{`"v g" is not a name that LVM takes`, `LVM keeps names with "_tdata" for itself`}},
+		{"names", lvmConfig(onePV, "{name: v g, base: pv}", "{name: lv_root, base: v g, extents: 1}, {name: a_tdata, base: v g, extents: 1}, {name: snapshot1, base: v g, extents: 1}, {name: "+strings.Repeat("a-", 50)+", base: v g, extents: 1}"),
+			[]string{`names that begin with "snapshot"`, "would have a name of 154 characters", `"v g" is not a name that LVM takes`, `LVM keeps names with "_tdata" for itself`}},
 		{"a pv in two groups", lvmConfig(onePV, oneVG+", {name: vg2, base: pv}", rootLV), []string{`vg "vg2": base "pv" is already used by vg "vg"`}},
 		{"a partition with two uses", lvmConfig(onePV+", {name: pv1, base: root}", oneVG, rootLV), []string{`pv "pv1": base "root" is already used by pv "pv"`}},
 		{"a pv on a volume", lvmConfig(onePV+", {name: pv1, base: lv_root}", oneVG, rootLV), []string{`base "lv_root" is a lv`}},
@@ -182,12 +182,13 @@ func TestLVMFaults(t *testing.T) {
 
 func TestLVMDoesNotFit(t *testing.T) {
 	for text, want := range map[string]string{
-		lvmConfig(onePV, oneVG, "{name: lv_root, base: vg, size: 3GiB}"):                                                          `lv "lv_root" does not fit in group "vg": 3GiB are 768 extents of 4194304 bytes, but only 699 of 699 are left`,
-		lvmConfig(onePV, oneVG, "{name: lv_root, base: vg, size: 1MiB}"):                                                          "1MiB is less than one extent",
-		lvmConfig(onePV, oneVG, "{name: lv_root, base: vg, extents: 100%VG}, {name: b, base: vg, extents: 100%FREE}"):             "100%FREE is less than one extent",
-		lvmConfig(onePV, oneVG, "{name: lv_root, base: vg, extents: 10, options: [-i, 2]}"):                                       `2 stripes need as many physical volumes`,
-		lvmConfig(onePV, "{name: vg, base: pv, options: [-s, 4g]}", "{name: lv_root, base: vg, extents: 1}"):                      "too small for a physical volume",
-		lvmConfig(onePV, "{name: vg, base: pv, options: [-s, 4k]}", "{name: lv_root, base: vg, extents: 8, options: [-i1,-I8k]}"): "",
+		lvmConfig(onePV, oneVG, "{name: lv_root, base: vg, size: 3GiB}"):                                                                                                                                                       `lv "lv_root" does not fit in group "vg": 3GiB are 768 extents of 4194304 bytes, but only 699 of 699 are left`,
+		lvmConfig(onePV, oneVG, "{name: lv_root, base: vg, size: 1MiB}"):                                                                                                                                                       "1MiB is less than one extent",
+		lvmConfig(onePV, oneVG, "{name: lv_root, base: vg, extents: 100%VG}, {name: b, base: vg, extents: 100%FREE}"):                                                                                                          "100%FREE is less than one extent",
+		lvmConfig(onePV, oneVG, "{name: lv_root, base: vg, extents: 10, options: [-i, 2]}"):                                                                                                                                    `2 stripes need as many physical volumes`,
+		lvmConfig(onePV, "{name: vg, base: pv, options: [-s, 4g]}", "{name: lv_root, base: vg, extents: 1}"):                                                                                                                   "too small for a physical volume",
+		lvmConfig(onePV, "{name: vg, base: pv, options: [-s, 4k]}", "{name: lv_root, base: vg, extents: 8, options: [-i1,-I8k]}"):                                                                                              "",
+		strings.Replace(lvmConfig("{name: a, base: root}, {name: b, base: big}", "{name: vg, base: [a, b]}", "{name: lv_root, base: vg, extents: 1}"), "\n", "\n- local_loop: {name: big, size: 1GiB, block_size: 4096}\n", 1): `pv "b": disk "big" has sectors of 4096 bytes`,
 	} {
 		c := mustMerge(t, text, Params{})
 		_, err := c.Layout(LayoutInput{})

@@ -71,11 +71,13 @@ func (a *arranger) lvmID(kind, node string) string {
 	return out.String()
 }
 
+const mapperDir = "/dev/mapper/"
+
 // mapperName is the device of a volume. Hyphens in names are doubled, so that
 // the single one between them stands out.
 func mapperName(vg, lv string) string {
 	double := func(s string) string { return strings.ReplaceAll(s, "-", "--") }
-	return "/dev/mapper/" + double(vg) + "-" + double(lv)
+	return mapperDir + double(vg) + "-" + double(lv)
 }
 
 // groups lays out the volume groups of an lvm node.
@@ -119,6 +121,9 @@ func (a *arranger) physicalVolume(vg *VolumeGroup, p pvNode) bool {
 		return false
 	case vg.ExtentSize%int64(at.sectorSize) != 0:
 		a.Errorf(p.pos, "pv %q: extents of %d bytes do not fit the sectors of %d bytes of disk %q", p.name, vg.ExtentSize, at.sectorSize, at.disk)
+		return false
+	case len(vg.PVs) > 0 && a.extents[a.pvBase(vg.PVs[0])].sectorSize != at.sectorSize:
+		a.Errorf(p.pos, "pv %q: disk %q has sectors of %d bytes, unlike the physical volumes of group %q before it: LVM does not use such a group", p.name, at.disk, at.sectorSize, vg.Name)
 		return false
 	}
 	vg.PVs = append(vg.PVs, pv)
@@ -186,9 +191,7 @@ func (a *arranger) volumeExtent(vg *VolumeGroup, lv *LogicalVolume) {
 	if !e.split {
 		e.offset = pv.Offset + pv.PEStart + first.Start*vg.ExtentSize
 	}
-	for _, p := range vg.PVs {
-		e.sectorSize = max(e.sectorSize, a.extents[a.pvBase(p)].sectorSize)
-	}
+	e.sectorSize = a.extents[a.pvBase(*pv)].sectorSize // all have the same
 	a.extents[lv.Name] = e
 }
 

@@ -40,6 +40,9 @@ type Mounted struct {
 // directory at, which must exist. Then it copies the tree there. It needs root
 // of the machine. After an error nothing is left of it.
 func Mount(ctx context.Context, o Options, at string) (m *Mounted, err error) {
+	if len(o.Layout.VolumeGroups) > 0 {
+		return nil, errors.New("internal error: logical volumes cannot be mounted without the device-mapper")
+	}
 	w, err := newWriter(ctx, o)
 	if err != nil {
 		return nil, err
