@@ -80,6 +80,20 @@ func enoughIDs() error {
 	return nil
 }
 
+// existHere tells whether this user namespace has an id, as user and as group.
+func existHere(id uint32) bool {
+	for _, file := range []string{"uid_map", "gid_map"} {
+		text, err := os.ReadFile("/proc/self/" + file)
+		if err != nil {
+			continue
+		}
+		if _, _, missing := idmap.Missing([]idmap.Extent{{Outside: id, Count: 1}}, idmap.ParseMap(string(text))); missing {
+			return false
+		}
+	}
+	return true
+}
+
 func sameIDs(file string) ([]idmap.Extent, error) {
 	text, err := os.ReadFile("/proc/self/" + file)
 	if err != nil {
@@ -141,6 +155,9 @@ func lookupUser(ctx context.Context, uid, gid int) account.User {
 
 // planMaps decides on the ids of the user namespace.
 func (c *caller) planMaps(ctx context.Context) error {
+	if conf := readConfinement(); conf.noNewPrivs {
+		return errNoNewPrivs(conf)
+	}
 	for _, tool := range []string{"newuidmap", "newgidmap"} {
 		if _, err := findTool(tool); err != nil {
 			return errNoTool(tool)
@@ -167,7 +184,7 @@ func (c *caller) planMaps(ctx context.Context) error {
 		c.gids, err = idmap.Map(uint32(c.user.GID), ownGIDs)
 	}
 	if err != nil {
-		return errNoRange(c.user.Name, idmap.Total(ownUIDs), idmap.Total(ownGIDs), idmap.Free(append(uids, gids...)))
+		return errNoRange(c.user, idmap.Total(ownUIDs), idmap.Total(ownGIDs), idmap.Free(append(uids, gids...)), existHere)
 	}
 	return c.idsExist()
 }

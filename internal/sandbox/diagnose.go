@@ -21,20 +21,30 @@ func errNoTool(tool string) *SetupError {
 	}
 }
 
-func errNoRange(user string, uids, gids int, free string) *SetupError {
-	return &SetupError{
-		What: fmt.Sprintf("cannot build without root: user %s has %d subordinate user ids and %d subordinate group ids, %d of each are needed", user, uids, gids, idmap.Needed),
-		Cure: fmt.Sprintf("run: sudo usermod --add-subuids %s --add-subgids %s %s", free, free, user),
+func errNoRange(u account.User, uids, gids int, free idmap.Range, exists func(id uint32) bool) *SetupError {
+	e := &SetupError{
+		What: fmt.Sprintf("cannot build without root: user %s has %d subordinate user ids and %d subordinate group ids, %d of each are needed", u.Name, uids, gids, idmap.Needed),
+		Cure: fmt.Sprintf("run: sudo usermod --add-subuids %s --add-subgids %s %s", free, free, u.Name),
 	}
+	if !exists(free.Last()) {
+		e.Cure = rangesInContainer(u)
+	}
+	return e
 }
 
 // errForeignRange is for subordinate ids that the host has and a container not.
 func errForeignRange(u account.User, list string, first, last uint32) *SetupError {
 	return &SetupError{
 		What: fmt.Sprintf("cannot build without root: %s gives user %s the ids %d to %d, which this user namespace does not have", list, u.Name, first, last),
-		Cure: fmt.Sprintf("in a container of rootless podman, /etc/subuid and /etc/subgid should say %s:1:%d and %s:%d:%d; or run dib as root of the container",
-			u.Name, u.UID-1, u.Name, u.UID+1, idmap.Needed-u.UID+1),
+		Cure: rangesInContainer(u),
 	}
+}
+
+// rangesInContainer says what a user is given in a container that has not many
+// more ids than he needs.
+func rangesInContainer(u account.User) string {
+	return fmt.Sprintf("run dib as root of the container, or write into its /etc/subuid and /etc/subgid the lines %s:1:%d and %s:%d:%d",
+		u.Name, u.UID-1, u.Name, u.UID+1, idmap.Needed-u.UID+1)
 }
 
 // errFewIDs is for user namespaces made for one program instead of a system.
@@ -43,6 +53,18 @@ func errFewIDs(n int) *SetupError {
 		What: fmt.Sprintf("cannot build as this root: its user namespace has %d ids, %d are needed", n, idmap.Needed+1),
 		Cure: "give the user who starts the container 65536 subordinate ids (sudo usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER; then, for podman: podman system migrate), or run dib outside of the user namespace",
 	}
+}
+
+// errNoNewPrivs is for processes for which newuidmap would have no power.
+func errNoNewPrivs(c confinement) *SetupError {
+	e := &SetupError{
+		What: "cannot build without root: this process may not gain privileges (no_new_privs is set), which newuidmap needs to map subordinate ids",
+		Cure: "start the container without --security-opt no-new-privileges, or run dib as its root (--user 0)",
+	}
+	if c.kubernetes {
+		e.Cure = "set allowPrivilegeEscalation: true in the securityContext of the container, or run dib as its root (runAsUser: 0)"
+	}
+	return e
 }
 
 func errMapping(name, path string, c confinement, err error) *SetupError {
@@ -54,15 +76,13 @@ func errMapping(name, path string, c confinement, err error) *SetupError {
 	var st unix.Stat_t
 	var fs unix.Statfs_t
 	switch {
-	case c.noNewPrivs:
-		e.What += ": this process may not gain privileges (no_new_privs is set)"
-		e.Cure = "start the container without --security-opt no-new-privileges, or run dib as its root (--user 0)"
-		if c.kubernetes {
-			e.Cure = "set allowPrivilegeEscalation: true in the securityContext of the container, or run dib as its root (runAsUser: 0)"
-		}
 	case c.lacks(unix.CAP_SETUID) || c.lacks(unix.CAP_SETGID):
 		e.What += ": the capabilities that it needs are dropped"
 		e.Cure = c.allow("SETUID", "SETGID")
+	case c.lacks(unix.CAP_SYS_ADMIN) && !hasFileCaps(path):
+		// Set-user-id, it is not the owner of the namespace and must be more than that.
+		e.What += ": it is set-user-id root, which is not enough where CAP_SYS_ADMIN is dropped"
+		e.Cure = "run dib as root of the container, or build its image with: RUN chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap && setcap cap_setuid+ep /usr/bin/newuidmap && setcap cap_setgid+ep /usr/bin/newgidmap"
 	case unix.Stat(path, &st) == nil && st.Mode&unix.S_ISUID == 0 && !hasFileCaps(path):
 		e.Cure = fmt.Sprintf("%s has neither the set-user-id bit nor file capabilities; run: sudo chmod u+s %s", path, path)
 	case unix.Statfs(path, &fs) == nil && fs.Flags&unix.ST_NOSUID != 0:

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dib-builder/dib/internal/sandbox/account"
+	"github.com/dib-builder/dib/internal/sandbox/idmap"
 )
 
 func TestSetupErrors(t *testing.T) {
@@ -25,8 +26,10 @@ func TestSetupErrors(t *testing.T) {
 	}{
 		{"no tool", errNoTool("newuidmap"),
 			"cannot build without root: the program newuidmap is missing; install package uidmap (Debian, Ubuntu: sudo apt-get install uidmap) or shadow-utils (Fedora: sudo dnf install shadow-utils)"},
-		{"no range", errNoRange("ann", 0, 10, "165536-231071"),
+		{"no range", errNoRange(account.User{Name: "ann", UID: 1000}, 0, 10, idmap.Range{Start: 165536, Count: 65536}, func(uint32) bool { return true }),
 			"cannot build without root: user ann has 0 subordinate user ids and 10 subordinate group ids, 65534 of each are needed; run: sudo usermod --add-subuids 165536-231071 --add-subgids 165536-231071 ann"},
+		{"no range in a container", errNoRange(account.User{Name: "ann", UID: 1000}, 0, 0, idmap.Range{Start: 100000, Count: 65536}, func(id uint32) bool { return id < 65537 }),
+			"cannot build without root: user ann has 0 subordinate user ids and 0 subordinate group ids, 65534 of each are needed; run dib as root of the container, or write into its /etc/subuid and /etc/subgid the lines ann:1:999 and ann:1001:64535"},
 		{"limit is zero", errNamespaces(unix.ENOSPC, user, parameters(map[string]int{"user.max_user_namespaces": 0}), confinement{}),
 			"cannot build without root: the kernel refuses a user namespace (user.max_user_namespaces is 0): no space left on device; run: sudo sysctl -w user.max_user_namespaces=15000"},
 		{"old Debian", errNamespaces(unix.EPERM, user, parameters(map[string]int{"user.max_user_namespaces": 100, "kernel.unprivileged_userns_clone": 0}), confinement{}),
@@ -50,11 +53,13 @@ func TestSetupErrors(t *testing.T) {
 		{"one id", errFewIDs(1),
 			"cannot build as this root: its user namespace has 1 ids, 65535 are needed; give the user who starts the container 65536 subordinate ids (sudo usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER; then, for podman: podman system migrate), or run dib outside of the user namespace"},
 		{"ids of the host", errForeignRange(account.User{Name: "ann", UID: 1000}, "/etc/subuid", 100000, 165534),
-			"cannot build without root: /etc/subuid gives user ann the ids 100000 to 165534, which this user namespace does not have; in a container of rootless podman, /etc/subuid and /etc/subgid should say ann:1:999 and ann:1001:64535; or run dib as root of the container"},
-		{"no new privileges", errMapping("newuidmap", "/dev/null", confinement{bounding: ^uint64(0), noNewPrivs: true}, unix.EPERM),
-			"cannot build without root: newuidmap refused to map the subordinate ids: this process may not gain privileges (no_new_privs is set): operation not permitted; start the container without --security-opt no-new-privileges, or run dib as its root (--user 0)"},
-		{"no privilege escalation in a pod", errMapping("newuidmap", "/dev/null", confinement{bounding: ^uint64(0), noNewPrivs: true, kubernetes: true}, unix.EPERM),
-			"cannot build without root: newuidmap refused to map the subordinate ids: this process may not gain privileges (no_new_privs is set): operation not permitted; set allowPrivilegeEscalation: true in the securityContext of the container, or run dib as its root (runAsUser: 0)"},
+			"cannot build without root: /etc/subuid gives user ann the ids 100000 to 165534, which this user namespace does not have; run dib as root of the container, or write into its /etc/subuid and /etc/subgid the lines ann:1:999 and ann:1001:64535"},
+		{"no new privileges", errNoNewPrivs(confinement{noNewPrivs: true}),
+			"cannot build without root: this process may not gain privileges (no_new_privs is set), which newuidmap needs to map subordinate ids; start the container without --security-opt no-new-privileges, or run dib as its root (--user 0)"},
+		{"no privilege escalation in a pod", errNoNewPrivs(confinement{noNewPrivs: true, kubernetes: true}),
+			"cannot build without root: this process may not gain privileges (no_new_privs is set), which newuidmap needs to map subordinate ids; set allowPrivilegeEscalation: true in the securityContext of the container, or run dib as its root (runAsUser: 0)"},
+		{"newuidmap of a distribution in a container", errMapping("newuidmap", "/dev/null", confinement{bounding: 0x800405fb}, unix.EPERM),
+			"cannot build without root: newuidmap refused to map the subordinate ids: it is set-user-id root, which is not enough where CAP_SYS_ADMIN is dropped: operation not permitted; run dib as root of the container, or build its image with: RUN chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap && setcap cap_setuid+ep /usr/bin/newuidmap && setcap cap_setgid+ep /usr/bin/newgidmap"},
 		{"newuidmap without power", errMapping("newuidmap", "/dev/null", confinement{}, unix.EPERM),
 			"cannot build without root: newuidmap refused to map the subordinate ids: the capabilities that it needs are dropped: operation not permitted; start the container with --cap-add SETUID --cap-add SETGID"},
 	} {

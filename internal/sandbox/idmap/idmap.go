@@ -213,9 +213,9 @@ func Missing(m, here []Extent) (first, last uint32, missing bool) {
 	return 0, 0, false
 }
 
-// Free proposes a range of 65536 ids, as FIRST-LAST, that overlaps none of the
+// Free proposes a range of 65536 ids that overlaps none of the
 // ranges given, which should be those of /etc/subuid and /etc/subgid together.
-func Free(taken []Range) string {
+func Free(taken []Range) Range {
 	sorted := slices.Clone(taken)
 	slices.SortFunc(sorted, func(a, b Range) int { return int(int64(a.Start) - int64(b.Start)) })
 	start := uint64(grantStart)
@@ -228,5 +228,11 @@ func Free(taken []Range) string {
 	if start+grant > grantLimit {
 		start = grantStart // everything is taken: the administrator must choose
 	}
-	return fmt.Sprintf("%d-%d", start, start+grant-1)
+	return Range{Start: uint32(start), Count: grant}
 }
+
+// Last is the last id of a range.
+func (r Range) Last() uint32 { return r.Start + r.Count - 1 }
+
+// String is a range as usermod(8) takes it.
+func (r Range) String() string { return fmt.Sprintf("%d-%d", r.Start, r.Last()) }

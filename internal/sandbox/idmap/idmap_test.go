@@ -81,7 +81,7 @@ func TestFree(t *testing.T) {
 		{"gap too small", []Range{{"", 100000, 65536}, {"", 200000, 65536}}, "265536-331071"},
 		{"below", []Range{{"", 1000, 10}}, "100000-165535"},
 	} {
-		if got := Free(c.taken); got != c.want {
+		if got := Free(c.taken).String(); got != c.want {
 			t.Errorf("%s: Free = %s, want %s", c.name, got, c.want)
 		}
 	}

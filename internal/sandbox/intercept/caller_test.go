@@ -84,3 +84,32 @@ func TestPathAtTheEndOfMemory(t *testing.T) {
 		t.Errorf("null: %v, want EFAULT", errno)
 	}
 }
+
+// Where a filter forbids process_vm_readv(2), the mem file serves.
+func TestMemory(t *testing.T) {
+	dir, err := unix.Open("/proc/self", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &caller{pid: os.Getpid(), dir: dir}
+	defer unix.Close(dir)
+	mem, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(mem) }()
+	addr := uint64(uintptr(unsafe.Pointer(&mem[8])))
+	if n, err := c.memory(unix.O_WRONLY, unix.Pwrite, addr, []byte("text")); n != 4 || err != nil || string(mem[8:12]) != "text" {
+		t.Errorf("write: %d, %v, %q", n, err, mem[8:12])
+	}
+	got := make([]byte, 4)
+	if n, err := c.memory(unix.O_RDONLY, unix.Pread, addr, got); n != 4 || err != nil || string(got) != "text" {
+		t.Errorf("read: %d, %v, %q", n, err, got)
+	}
+	if _, err := c.memory(unix.O_RDONLY, unix.Pread, 0, got); err == nil {
+		t.Error("the null page can be read")
+	}
+	if !refused(unix.EPERM) || refused(unix.EFAULT) || refused(nil) {
+		t.Error("refusals are not told from faults")
+	}
+}
