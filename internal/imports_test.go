@@ -101,6 +101,7 @@ var onlyImports = map[string][]string{
 	"internal/image/convert":     {"internal/image", "internal/image/checksum", "internal/image/formats", "internal/image/output"},
 	"internal/image/output":      {"golang.org/x/sys/..."},
 	"internal/image/mapped":      {"internal/image"},
+	"internal/image/packed":      {"internal/image", "github.com/klauspost/..."},
 	"internal/image/vdi":         {"internal/image", "internal/image/mapped"},
 	"internal/image/vhd":         {"internal/image", "internal/image/mapped"},
 	"internal/image/vmdk":        {"internal/image", "internal/image/mapped", "github.com/klauspost/compress/..."},

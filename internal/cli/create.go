@@ -107,7 +107,7 @@ func readRecipe(name string, args, words []string, vars *variables, host Host) (
 	}
 	rec.ImageName = stripSuffix(v["IMAGE_NAME"], rec.Types)
 	vars.export("IMAGE_NAME", rec.ImageName)
-	if slices.Contains(rec.Types, "docker") {
+	if slices.Contains(rec.Types, "docker") || slices.Contains(rec.Types, "oci") {
 		rec.DockerTarget = dockerTarget(rec.DockerTarget, rec.ImageName)
 	}
 	r.assignSizes(&rec)

@@ -29,7 +29,7 @@ func (r *reader) checkSupported(rec recipe.Recipe, host Host) {
 		r.problem("%w", err)
 	}
 	r.checkQemuImgOptions(rec)
-	if slices.Contains(rec.Types, "docker") {
+	if slices.Contains(rec.Types, "docker") || slices.Contains(rec.Types, "oci") {
 		r.checkDockerTarget(rec)
 	}
 	if host.Arch != "" && canonicalArch(rec.Arch) != canonicalArch(host.Arch) {

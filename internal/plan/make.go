@@ -202,10 +202,10 @@ func hidden(warnings []element.Override, name string) []string {
 }
 
 // suffix is the file name suffix of an output type, where it is not the type itself.
-var suffix = map[string]string{"docker": "docker.tar", "squashfs": "squash", "vhd-fixed": "vhd"}
+var suffix = map[string]string{"docker": "docker.tar", "gcp": "tar.gz", "oci": "oci.tar", "squashfs": "squash", "vhd-fixed": "vhd"}
 
 // fromTree are the types that are made of files rather than of the disk.
-var fromTree = map[string]bool{"aci": true, "docker": true, "squashfs": true, "tar": true, "tar.zst": true, "tgz": true}
+var fromTree = map[string]bool{"aci": true, "docker": true, "oci": true, "squashfs": true, "tar": true, "tar.zst": true, "tgz": true}
 
 // outputs lists what a build leaves, each once, in the order in which it is
 // made: what is made of files first, then disk images, raw last. A ramdisk
@@ -224,7 +224,7 @@ func outputs(rec recipe.Recipe, p *Plan) []Output {
 		out := Output{Type: t, Path: rec.ImageName + "." + ext, FromTree: fromTree[t]}
 		switch {
 		case out.FromTree:
-			if t == "docker" {
+			if t == "docker" || t == "oci" {
 				out.Tag = rec.DockerTarget
 			}
 			trees = append(trees, out)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -60,7 +61,7 @@ func TestArchives(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := b.mustBuild(build{
-			args: []string{"-n", "-t", "tgz,tar,raw,squashfs,tar.zst,aci,docker", "-o", "an image", "--docker-target", "lab/an-image:1", "fake-os", "kernel-favours"},
+			args: []string{"-n", "-t", "tgz,tar,raw,squashfs,tar.zst,aci,docker,oci", "-o", "an image", "--docker-target", "lab/an-image:1", "fake-os", "kernel-favours"},
 			env: map[string]string{
 				"SOURCE_DATE_EPOCH": epoch, "DIB_CHECKSUM": "md5,sha256,sha512,blake3", "ACI_MANIFEST": "aci.json",
 			},
@@ -70,7 +71,7 @@ func TestArchives(t *testing.T) {
 		mustContain(t, "the log", o.Stdout, `no docker or podman answers: docker image lab/an-image:1 goes to an image\.docker\.tar`,
 			`Image file an image\.tgz created`, `Build completed successfully$`)
 		want := []string{"aci.json"}
-		for _, ext := range []string{"aci", "docker.tar", "raw", "squash", "tar", "tar.zst", "tgz"} {
+		for _, ext := range []string{"aci", "docker.tar", "oci.tar", "raw", "squash", "tar", "tar.zst", "tgz"} {
 			name := "an image." + ext
 			want = append(want, name, name+".blake3", name+".md5", name+".sha256", name+".sha512")
 			var st unix.Stat_t
@@ -99,8 +100,9 @@ func TestArchives(t *testing.T) {
 		wantSameTree(t, "tar", unpacked(t, at("tar")), disk)
 		aci := unpacked(t, at("aci"), "--strip-components=1", "rootfs")
 		wantSameTree(t, "aci", aci, disk)
-		layer := dockerLayer(t, at("docker.tar"), "lab/an-image:1")
-		wantSameTree(t, "docker", unpacked(t, layer), disk)
+		for ext, transport := range map[string]string{"docker.tar": "docker-archive:%s:lab/an-image:1", "oci.tar": "oci-archive:%s:1"} {
+			wantSameTree(t, ext, unpacked(t, layer(t, at(ext), transport)), disk)
+		}
 		t.Run("D55 D56 squashfs anywhere in the list, of the caller", func(t *testing.T) {
 			dir := t.TempDir()
 			output(t, "mount", "-t", "squashfs", "-o", "loop,ro", at("squash"), dir)
@@ -131,7 +133,7 @@ func TestArchives(t *testing.T) {
 				t.Errorf("the list is\n%s", list)
 			}
 		})
-		for _, ext := range []string{"aci", "docker.tar", "squash", "tar", "tar.zst", "tgz"} {
+		for _, ext := range []string{"aci", "docker.tar", "oci.tar", "squash", "tar", "tar.zst", "tgz"} {
 			data := []byte(b.read("an image." + ext))
 			if other, ok := archives[ext]; ok && !bytes.Equal(other, data) {
 				t.Errorf("%s: root's and the user's differ", ext)
@@ -141,9 +143,9 @@ func TestArchives(t *testing.T) {
 	})
 }
 
-// dockerLayer has skopeo read a docker archive, as podman would, and returns
-// the one layer as an uncompressed tar.
-func dockerLayer(t *testing.T, archive, tag string) string {
+// layer has skopeo read an archive with an image, as podman would, and returns
+// the one layer as a tar, compressed or not.
+func layer(t *testing.T, archive, transport string) string {
 	t.Helper()
 	// Names of images in archives may not have blanks or colons for skopeo.
 	plain := filepath.Join(t.TempDir(), "image.tar")
@@ -151,7 +153,7 @@ func dockerLayer(t *testing.T, archive, tag string) string {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "copied")
-	output(t, "skopeo", "--insecure-policy", "copy", "docker-archive:"+plain+":"+tag, "dir:"+dir)
+	output(t, "skopeo", "--insecure-policy", "copy", fmt.Sprintf(transport, plain), "dir:"+dir)
 	var manifest struct {
 		Layers []struct{ Digest string }
 	}
@@ -268,11 +270,12 @@ func TestSavingProcedure(t *testing.T) {
 func TestDiskFormats(t *testing.T) {
 	needProgram(t, "qemu-img")
 	b := newWorkbench(t, openLab(t), ordinary(t))
-	o := b.mustBuild(build{args: []string{"-n", "--checksum", "-t", "vhd,vmdk,vdi,qcow2,raw,vmdk", "-o", "all", "--qemu-img-options", "compat=0.10", "fake-os"}})
+	o := b.mustBuild(build{args: []string{"-n", "--checksum", "-t", "vhd,vmdk,vdi,raw.gz,raw.zst,qcow2,raw,vmdk", "-o", "all", "--qemu-img-options", "compat=0.10", "fake-os"}})
 	at := func(ext string) string { return filepath.Join(b.out, "all."+ext) }
 	for ext, format := range map[string]string{"vhd": "vpc", "vmdk": "vmdk", "vdi": "vdi", "qcow2": "qcow2"} {
 		output(t, "qemu-img", "compare", "-f", "raw", "-F", format, at("raw"), at(ext))
 	}
+	output(t, "sh", "-ec", `gzip -dc "$1.gz" | cmp - "$1"; zstd -dc "$1.zst" | cmp - "$1"`, "sh", at("raw"))
 	t.Run("D58 qcow2 is compressed whatever comes before", func(t *testing.T) {
 		if info := output(t, "qemu-img", "check", at("qcow2")); strings.Contains(info, ", 0.00% compressed") {
 			t.Error(info)
@@ -281,7 +284,7 @@ func TestDiskFormats(t *testing.T) {
 	t.Run("D59 options go to the format that knows them, and types are made once", func(t *testing.T) {
 		mustContain(t, "info", output(t, "qemu-img", "info", at("vmdk")), `create type: monolithicSparse`)
 		mustContain(t, "info", output(t, "qemu-img", "info", at("qcow2")), `compat: 0\.10`)
-		if strings.Contains(o.Stdout, "Old image found") || len(b.outputs()) != 15 {
+		if strings.Contains(o.Stdout, "Old image found") || len(b.outputs()) != 21 {
 			t.Errorf("outputs: %q", b.outputs())
 		}
 	})

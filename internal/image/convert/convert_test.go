@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,10 +76,17 @@ func run(t *testing.T, r convert.Request) convert.Result {
 	return res
 }
 
+// readable are the formats that can be read, too.
+func readable() []image.Format {
+	return slices.DeleteFunc(formats.All(), func(f image.Format) bool {
+		return f.Name() == "gcp" || f.Name() == "raw.gz" || f.Name() == "raw.zst"
+	})
+}
+
 // TestPairs goes from every format to every other, and has QEMU look at the result.
 func TestPairs(t *testing.T) {
-	for i, from := range formats.All() {
-		for j, to := range formats.All() {
+	for i, from := range readable() {
+		for j, to := range readable() {
 			t.Run(from.Name()+" to "+to.Name(), func(t *testing.T) {
 				dir := t.TempDir()
 				disk := randomDisk(t, uint64(100*i+j), int64(1+5*i+j)<<20+int64(j)*512)

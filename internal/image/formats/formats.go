@@ -3,8 +3,10 @@ package formats
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/dib-builder/dib/internal/image"
+	"github.com/dib-builder/dib/internal/image/packed"
 	"github.com/dib-builder/dib/internal/image/qcow2"
 	"github.com/dib-builder/dib/internal/image/raw"
 	"github.com/dib-builder/dib/internal/image/squashfs"
@@ -17,7 +19,10 @@ import (
 
 // All returns every format that is made of the disk, sorted by name.
 func All() []image.Format {
-	return []image.Format{qcow2.Format{}, raw.Format{}, vdi.Format{}, vhd.Dynamic{}, vhd.Fixed{}, vmdk.Format{}, alias{vhd.Dynamic{}, "vpc"}}
+	list := []image.Format{qcow2.Format{}, raw.Format{}, vdi.Format{}, vhd.Dynamic{}, vhd.Fixed{}, vmdk.Format{}, alias{vhd.Dynamic{}, "vpc"}}
+	list = append(list, packed.Formats()...)
+	slices.SortFunc(list, func(a, b image.Format) int { return strings.Compare(a.Name(), b.Name()) })
+	return list
 }
 
 // alias is a format under another name: DIB hands words that it does not know

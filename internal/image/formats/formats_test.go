@@ -1,6 +1,7 @@
 package formats_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -11,6 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/pgzip"
+
 	"github.com/dib-builder/dib/internal/image"
 	"github.com/dib-builder/dib/internal/image/formats"
 	"github.com/dib-builder/dib/internal/image/qcow2"
@@ -18,6 +22,34 @@ import (
 
 // view opens what a format wrote as the disk a guest would see.
 var view = map[string]func(f *os.File, size int64) (io.ReaderAt, int64, error){
+	"gcp": func(f *os.File, _ int64) (io.ReaderAt, int64, error) {
+		z, err := pgzip.NewReader(f)
+		if err != nil {
+			return nil, 0, err
+		}
+		defer z.Close()
+		r := tar.NewReader(z)
+		if _, err := r.Next(); err != nil {
+			return nil, 0, err
+		}
+		return memory(io.LimitReader(r, 4<<20)) // the rest of a GiB is zeros
+	},
+	"raw.gz": func(f *os.File, _ int64) (io.ReaderAt, int64, error) {
+		z, err := pgzip.NewReader(f)
+		if err != nil {
+			return nil, 0, err
+		}
+		defer z.Close()
+		return memory(z)
+	},
+	"raw.zst": func(f *os.File, _ int64) (io.ReaderAt, int64, error) {
+		z, err := zstd.NewReader(f)
+		if err != nil {
+			return nil, 0, err
+		}
+		defer z.Close()
+		return memory(z)
+	},
 	"raw": func(f *os.File, size int64) (io.ReaderAt, int64, error) { return f, size, nil },
 	"qcow2": func(f *os.File, size int64) (io.ReaderAt, int64, error) {
 		m, err := qcow2.Open(f, size)
@@ -26,6 +58,12 @@ var view = map[string]func(f *os.File, size int64) (io.ReaderAt, int64, error){
 		}
 		return m, m.Size(), nil
 	},
+}
+
+// memory reads everything there is.
+func memory(r io.Reader) (io.ReaderAt, int64, error) {
+	data, err := io.ReadAll(r)
+	return bytes.NewReader(data), int64(len(data)), err
 }
 
 func TestRegistry(t *testing.T) {
@@ -89,6 +127,9 @@ func TestConformance(t *testing.T) {
 				}
 				if done != total || total == 0 {
 					t.Errorf("progress ended at %d of %d", done, total)
+				}
+				if _, err := out.Seek(0, io.SeekStart); err != nil {
+					t.Fatal(err)
 				}
 				st, err := out.Stat()
 				if err != nil {

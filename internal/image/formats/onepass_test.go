@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -31,7 +32,7 @@ func (r *readCounter) ReadAt(p []byte, off int64) (int, error) {
 // TestOnePass writes all formats side by side: the disk's data is read once, and
 // the files and their checksums are those of formats written one by one.
 func TestOnePass(t *testing.T) {
-	for seed, size := range []int64{512, 90<<20 + 512, 301 << 20} {
+	for seed, size := range []int64{512, 90<<20 + 512, 130 << 20} {
 		raw, err := os.Open(randomDisk(t, uint64(seed+40), size))
 		if err != nil {
 			t.Fatal(err)
@@ -52,6 +53,9 @@ func TestOnePass(t *testing.T) {
 			t.Fatal(err)
 		}
 		all := formats.All()
+		if seed > 0 { // once is enough for a whole GiB
+			all = slices.DeleteFunc(all, func(f image.Format) bool { return f.Name() == "gcp" })
+		}
 		sums := make([][]checksum.Sum, len(all))
 		g, ctx := errgroup.WithContext(context.Background())
 		shared := image.Share(ctx, src, len(all))

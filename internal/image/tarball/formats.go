@@ -20,6 +20,7 @@ func Formats() []tree.Format {
 	return []tree.Format{
 		simple{name: "aci", layout: layout{root: "rootfs"}, finish: addManifest},
 		Docker{},
+		OCI{},
 		simple{name: "tar", layout: layout{root: "."}},
 		simple{name: "tar.zst", layout: layout{root: "."}, compress: compressZstd},
 		simple{name: "tgz", layout: layout{root: "."}, compress: compressGzip},

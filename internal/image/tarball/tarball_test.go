@@ -406,6 +406,50 @@ func TestDocker(t *testing.T) {
 	}
 }
 
+func TestOCI(t *testing.T) {
+	tr := sample(t)
+	set := tree.Settings{Tag: "registry.example/a/b:v1", Arch: "aarch64", Workers: 1}
+	archive := write(t, OCI{}, tr, set)
+	found, _ := members(t, archive)
+	blob := func(d descriptor) []byte {
+		t.Helper()
+		data := found["blobs/sha256/"+strings.TrimPrefix(d.Digest, "sha256:")].data
+		if sum := sha256.Sum256(data); d.Digest != "sha256:"+hex.EncodeToString(sum[:]) || d.Size != int64(len(data)) {
+			t.Errorf("%+v has %d bytes", d, len(data))
+		}
+		return data
+	}
+	var top index
+	if err := json.Unmarshal(found["index.json"].data, &top); err != nil || len(top.Manifests) != 1 || len(found) != 5 {
+		t.Fatalf("%d members, index.json is %s (%v)", len(found), found["index.json"].data, err)
+	}
+	if d := top.Manifests[0]; d.Annotations["org.opencontainers.image.ref.name"] != "v1" || d.Platform.Architecture != "arm64" {
+		t.Errorf("the index has %+v", d)
+	}
+	var m manifest
+	if err := json.Unmarshal(blob(top.Manifests[0]), &m); err != nil || len(m.Layers) != 1 {
+		t.Fatalf("manifest %+v (%v)", m, err)
+	}
+	z, err := gzip.NewReader(bytes.NewReader(blob(m.Layers[0])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(layer)
+	if config := string(blob(m.Config)); !strings.Contains(config, `"diff_ids":["sha256:`+hex.EncodeToString(sum[:])+`"]`) {
+		t.Errorf("the configuration is %s", config)
+	}
+	inside, _ := members(t, layer)
+	wantSame(t, tr, inside)
+	set.Workers = 4
+	if !bytes.Equal(archive, write(t, OCI{}, tr, set)) {
+		t.Error("two images differ")
+	}
+}
+
 func TestLargeHeaders(t *testing.T) {
 	large := header{name: "x", typ: typeRegular, size: 1 << 40, modTime: -5, uid: 1 << 31}
 	h, err := tar.NewReader(bytes.NewReader(large.encode())).Next()
