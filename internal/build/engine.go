@@ -61,6 +61,7 @@ type builder struct {
 	backend backend
 
 	sideTable string            // path
+	umask     int               // the caller's
 	images    map[string]string // raw image of each disk; that with the root filesystem also under ""
 }
 
@@ -105,7 +106,7 @@ func newBuilder(engine *sandbox.Engine) (*builder, error) {
 		return nil, fmt.Errorf("cannot find the working directory: %w", err)
 	}
 	b := &builder{
-		plan: p, sink: redacting(engine.Sink, redactor), now: time.Now, cwd: cwd, stdin: os.Stdin, env: env, sideTable: engine.Facts.SideTable,
+		plan: p, sink: redacting(engine.Sink, redactor), now: time.Now, cwd: cwd, stdin: os.Stdin, env: env, sideTable: engine.Facts.SideTable, umask: engine.Facts.Umask,
 		redactor: redactor, secretFiles: secretFiles(env, input.SecretFiles),
 		breaks: p.Breaks(), stdinIsTerminal: term.IsTerminal(int(os.Stdin.Fd())),
 		hostOnly: map[string]string{"PATH": place.StandInDir + ":" + p.Env["PATH"], secret.DirVariable: place.SecretsDir},

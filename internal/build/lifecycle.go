@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dib-builder/dib/internal/blockdev"
 	"github.com/dib-builder/dib/internal/disk"
 	"github.com/dib-builder/dib/internal/place"
@@ -32,6 +34,8 @@ func (b *builder) build(ctx context.Context) error {
 	if err := b.finaliseTree(ctx); err != nil {
 		return err
 	}
+	// No hook runs any more; what is made now belongs to the caller.
+	unix.Umask(b.umask)
 	// Archives come first: a disk that hooks had on a loop device takes the tree along.
 	if err := b.writeTreeOutputs(ctx, &sources{}); err != nil {
 		return err

@@ -92,7 +92,7 @@ func (in *initProcess) readConfig() error {
 }
 
 func (in *initProcess) start() error {
-	unix.Umask(0o022)
+	umask := unix.Umask(0o022)
 	warn := func(line string) { report(status{Warning: line}) }
 	root, err := compose(in.cfg, warn)
 	if err != nil {
@@ -101,7 +101,7 @@ func (in *initProcess) start() error {
 	if err := nameSandbox(); err != nil {
 		return err
 	}
-	facts := Facts{Rootless: in.cfg.Rootless, SideTable: place.SideTable, Caller: in.cfg.Caller}
+	facts := Facts{Rootless: in.cfg.Rootless, SideTable: place.SideTable, Caller: in.cfg.Caller, Umask: umask}
 	if in.cfg.Rootless {
 		facts.HostEnv = []string{"container=lxc"}
 	}

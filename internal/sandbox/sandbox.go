@@ -60,6 +60,8 @@ type Facts struct {
 	HostEnv []string `json:"host_env,omitempty"`
 	// Caller is the user who started the build, with his ids on the host.
 	Caller account.User `json:"caller"`
+	// Umask is the caller's; that of the sandbox is 022.
+	Umask int `json:"umask"`
 }
 
 // SetupError says that the machine does not allow the sandbox, and what to do.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dib-builder/dib/test/imagetree"
+	"github.com/dib-builder/dib/test/lab"
 )
 
 // epoch is the SOURCE_DATE_EPOCH of builds whose bytes are compared.
@@ -292,4 +293,31 @@ func TestDiskFormats(t *testing.T) {
 	b.mustBuild(build{args: []string{"-n", "-t", "vmdk,qcow2", "-o", "some", "--qemu-img-options", "subformat=streamOptimized,compat=0.10", "fake-os"}})
 	mustContain(t, "info", output(t, "qemu-img", "info", filepath.Join(b.out, "some.vmdk")), `create type: streamOptimized`, `filename: .*some\.vmdk`)
 	mustContain(t, "info", output(t, "qemu-img", "info", filepath.Join(b.out, "some.qcow2")), `compat: 0\.10`)
+}
+
+// TestUmask: hooks always have the same umask, outputs that of the caller.
+func TestUmask(t *testing.T) {
+	asEach(t, func(t *testing.T, b *workbench) {
+		c := lab.Command{
+			Actor: b.actor, Dir: b.out, Env: b.actor.Environment(b.env),
+			Argv: []string{"/bin/bash", "-c", `umask 077 && exec "$0" create -n -t qcow2,tar --checksum -o private fake-os recorder`, b.lab.Dib},
+		}
+		o, err := c.Run(t.Context())
+		if err != nil || o.Exit != 0 {
+			t.Fatalf("%v, exit status %d\n%s", err, o.Exit, tail(o.Stdout))
+		}
+		for _, r := range records(o.Stdout) {
+			if r["umask"] != "0022" {
+				t.Errorf("phase %s has the umask %s", r["phase"], r["umask"])
+			}
+		}
+		for _, suffix := range []string{"qcow2", "qcow2.md5", "tar", "tar.sha256"} {
+			info, err := os.Stat(filepath.Join(b.out, "private."+suffix))
+			if err != nil {
+				t.Error(err)
+			} else if info.Mode().Perm() != 0o600 {
+				t.Errorf("private.%s has the mode %o", suffix, info.Mode().Perm())
+			}
+		}
+	})
 }
