@@ -8,6 +8,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -85,7 +86,7 @@ func Parse(source string, text []byte) (*Config, error) {
 	cfg := parse(c, text)
 	cfg.nodes = readNodes(cfg.Items, c, false)
 	cfg.Warnings = c.Warnings
-	return cfg, c.Errors.Err()
+	return cfg, inOrder(c.Errors).Err()
 }
 
 // Check parses and merges a configuration and looks for anything that would
@@ -98,7 +99,15 @@ func Check(source string, text []byte, p Params) (*Config, error) {
 	cfg.nodes = readNodes(cfg.Items, c, true)
 	cfg.Warnings = c.Warnings
 	cfg.supported(c)
-	return cfg, c.Errors.Err()
+	return cfg, inOrder(c.Errors).Err()
+}
+
+// inOrder sorts findings by their place, as people read the text.
+func inOrder(list finding.List) finding.List {
+	slices.SortStableFunc(list, func(a, b finding.Finding) int {
+		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Col, b.Pos.Col))
+	})
+	return list
 }
 
 func parse(c *finding.Collector, text []byte) *Config {

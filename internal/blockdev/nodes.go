@@ -264,7 +264,9 @@ func (r *nodeReader) partition(label string, e yamldoc.Value) partitionNode {
 	}
 	share, pos := r.text(what, e.Pairs, "size", "")
 	if share == "" {
-		r.Errorf(e.Pos, "%s: no size given", what)
+		if given, _ := e.Get("size"); given.Val.Kind != yamldoc.List && given.Val.Kind != yamldoc.Map { // which is reported already
+			r.Errorf(e.Pos, "%s: no size given", what)
+		}
 	} else if s, err := size.ParseRelative(share); err != nil {
 		r.Errorf(pos, "%s: %v", what, err)
 	} else {
