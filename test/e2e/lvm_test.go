@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ const lvmLayout = `
     base: image0
     label: gpt
     partitions:
+      - {name: ESP, type: EF00, size: 100MiB, mkfs: {type: vfat, mount: {mount_point: /boot/efi, fstab: {options: defaults}}}}
       - {name: BSP, type: EF02, size: 8MiB}
       - {name: system, type: 8E00, size: 3GiB}
       - {name: one, type: 8E00, size: 101MiB}
@@ -34,16 +36,26 @@ const lvmLayout = `
 `
 
 // TestBootLVM boots an image with its filesystems on logical volumes, which an
-// ordinary user built on a host without LVM, through a BIOS.
+// ordinary user built on a host without LVM, through a BIOS and on an EFI
+// machine.
 func TestBootLVM(t *testing.T) {
 	if !full() {
 		t.Skip("takes long: DIB_TEST_FULL=1")
 	}
-	b, bd := debianWorkbench(t, ordinary(t), lab.Mke2fs)
+	b, bd := debianWorkbench(t, ordinary(t), append(slices.Clone(lab.Mke2fs), "lvm", "pvs", "vgs", "lvs", "pvcreate", "vgcreate", "lvcreate", "vgchange", "lvchange"))
 	b.env["DIB_BLOCK_DEVICE_CONFIG"] = lvmLayout
-	bd.args = []string{"-t", "raw", "-o", "debian", "--image-size", "4", "vm", "block-device-gpt", "lvm", "debian-minimal", "devuser"}
+	bd.args = []string{"-t", "raw", "-o", "debian", "--image-size", "4", "vm", "block-device-efi", "lvm", "debian-minimal", "devuser"}
 	image := b.debian(bd).path(".raw")
-	g := bootDisk(t, boot.Options{Image: image, Memory: 1024})
+	for name, o := range map[string]boot.Options{"BIOS": {}, "EFI": {Firmware: ovmf}} {
+		t.Run(name, func(t *testing.T) {
+			o.Image, o.Memory = image, 1024
+			judgeVolumes(t, bootDisk(t, o))
+		})
+	}
+}
+
+func judgeVolumes(t *testing.T, g *guest) {
+	t.Helper()
 	g.login()
 	for point, device := range map[string]string{"/": "/dev/mapper/vg--sys-lv--root", "/srv": "/dev/mapper/data-striped", "/opt": "/dev/mapper/data-split"} {
 		if got := g.run("findmnt --noheadings --output SOURCE " + point); got != device {
