@@ -167,8 +167,9 @@ func editScript(p editPlan, flags map[string]uint32, dir string) (string, map[st
 			if n.Mode&unix.S_IFMT == unix.S_IFBLK {
 				kind = "b"
 			}
-			// mknod links into the current directory and takes no path.
-			fmt.Fprintf(&b, "rm %s\ncd %s\nmknod %s %s %d %d\n", q, quote(path.Dir(name)), quote(path.Base(name)), kind, n.Major, n.Minor)
+			// rm takes "/name" for a name in the current directory, but not
+			// "/./name". mknod links into the current directory and takes no path.
+			fmt.Fprintf(&b, "rm %s\ncd %s\nmknod %s %s %d %d\n", quote("/."+name), quote(path.Dir(name)), quote(path.Base(name)), kind, n.Major, n.Minor)
 			fmt.Fprintf(&b, "sif %s mode 0x%x\nsif %s uid %d\nsif %s gid %d\n", q, n.Mode, q, n.UID, q, n.GID)
 		}
 		if e.Flags != nil {

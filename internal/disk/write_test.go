@@ -36,7 +36,7 @@ func makeTree(t testing.TB) string {
 		}
 	}
 	for name, text := range map[string]string{
-		"etc/hostname": "image\n", "boot/vmlinuz": strings.Repeat("kernel", 1000), "dev/null": "", `od"d name/tty x`: "", "etc/fixed": "stays\n",
+		"etc/hostname": "image\n", "boot/vmlinuz": strings.Repeat("kernel", 1000), "dev/null": "", `od"d name/tty x`: "", "zero": "", "etc/fixed": "stays\n",
 	} {
 		if err := os.WriteFile(filepath.Join(tree, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -105,6 +105,7 @@ func testWrite(t *testing.T, opts []string) {
 	side := []SideEntry{
 		{Path: "dev/null", Node: &Node{Mode: unix.S_IFCHR | 0o666, Major: 1, Minor: 3, UID: 0, GID: 70000}},
 		{Path: `/od"d name/tty x`, Node: &Node{Mode: unix.S_IFBLK | 0o660, Major: 259, Minor: 1000}},
+		{Path: "zero", Node: &Node{Mode: unix.S_IFCHR | 0o666, Major: 1, Minor: 5}}, // after some in directories
 		{Path: "etc/fixed", Flags: ptr(uint32(0x10)), Xattrs: map[string][]byte{"security.selinux": []byte("a_t:\x00\"x\n")}},
 	}
 	image := string(write(t, l, tree, side))
@@ -115,6 +116,7 @@ func testWrite(t *testing.T, opts []string) {
 		"stat /etc/symlink":                  `Fast link dest: "hostname"`,
 		"stat /dev/null":                     "Type: character special    Mode:  0666",
 		"stat \"/od\"\"d name/tty x\"":       "Type: block special    Mode:  0660",
+		"stat /zero":                         "Type: character special    Mode:  0666",
 		"stat /etc/fixed":                    "Flags: 0x80010",
 		"cat /etc/fixed":                     "stays",
 		"stat /":                             "Mode:  0711",
