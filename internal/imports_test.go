@@ -104,6 +104,7 @@ var onlyImports = map[string][]string{
 	"internal/image/packed":      {"internal/image", "github.com/klauspost/..."},
 	"internal/image/vdi":         {"internal/image", "internal/image/mapped"},
 	"internal/image/vhd":         {"internal/image", "internal/image/mapped"},
+	"internal/image/vhdx":        {"internal/image", "internal/image/mapped"},
 	"internal/image/vmdk":        {"internal/image", "internal/image/mapped", "github.com/klauspost/compress/..."},
 	"internal/image/checksum":    {"internal/image", "lukechampine.com/blake3"},
 	"internal/image/tree":        {"internal/image", "internal/sidetable", "golang.org/x/sys/..."},

@@ -22,10 +22,11 @@ const convertUsage = `Usage: dib convert [OPTION]... IN OUT
 Write the disk in the image file IN to the image file OUT. Nothing need be
 installed, and no root is needed.
 
-  -t, --type FORMAT      format of OUT: qcow2, raw, vdi, vhd, vhd-fixed or vmdk
-                         (default: what the suffix of OUT says; .img is raw)
-  -f, --from FORMAT      format of IN: qcow2, raw, vdi, vhd or vmdk (default:
-                         what its content says)
+  -t, --type FORMAT      format of OUT: qcow2, raw, raw.gz, raw.zst, gcp, vdi,
+                         vhd, vhd-fixed, vhdx or vmdk (default: what the suffix
+                         of OUT says; .img is raw)
+  -f, --from FORMAT      format of IN: qcow2, raw, vdi, vhd, vhdx or vmdk
+                         (default: what its content says)
       --resize SIZE      size of the disk in OUT: bytes, or a number with a
                          suffix k, M, G, T or P (powers of 1024); +SIZE adds to
                          the size that it has. It becomes smaller only when

@@ -20,8 +20,8 @@ boot programs. Nothing is mounted or written, and no root is needed.
 
       --format text|json  how to print it (default: text); "dib schema inspect"
                           prints the schema of the JSON
-  -f, --from FORMAT       format of FILE: qcow2, raw, vdi, vhd or vmdk (default:
-                          what its content says)
+  -f, --from FORMAT       format of FILE: qcow2, raw, vdi, vhd, vhdx or vmdk
+                          (default: what its content says)
   -h, --help              show this text
 
 Files are read from ext2, ext3, ext4 and FAT filesystems; others are named only.

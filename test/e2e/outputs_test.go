@@ -271,9 +271,9 @@ func TestSavingProcedure(t *testing.T) {
 func TestDiskFormats(t *testing.T) {
 	needProgram(t, "qemu-img")
 	b := newWorkbench(t, openLab(t), ordinary(t))
-	o := b.mustBuild(build{args: []string{"-n", "--checksum", "-t", "vhd,vmdk,vdi,raw.gz,raw.zst,qcow2,raw,vmdk", "-o", "all", "--qemu-img-options", "compat=0.10", "fake-os"}})
+	o := b.mustBuild(build{args: []string{"-n", "--checksum", "-t", "vhd,vmdk,vdi,vhdx,raw.gz,raw.zst,qcow2,raw,vmdk", "-o", "all", "--qemu-img-options", "compat=0.10", "fake-os"}})
 	at := func(ext string) string { return filepath.Join(b.out, "all."+ext) }
-	for ext, format := range map[string]string{"vhd": "vpc", "vmdk": "vmdk", "vdi": "vdi", "qcow2": "qcow2"} {
+	for ext, format := range map[string]string{"vhd": "vpc", "vmdk": "vmdk", "vdi": "vdi", "vhdx": "vhdx", "qcow2": "qcow2"} {
 		output(t, "qemu-img", "compare", "-f", "raw", "-F", format, at("raw"), at(ext))
 	}
 	output(t, "sh", "-ec", `gzip -dc "$1.gz" | cmp - "$1"; zstd -dc "$1.zst" | cmp - "$1"`, "sh", at("raw"))
@@ -285,7 +285,7 @@ func TestDiskFormats(t *testing.T) {
 	t.Run("D59 options go to the format that knows them, and types are made once", func(t *testing.T) {
 		mustContain(t, "info", output(t, "qemu-img", "info", at("vmdk")), `create type: monolithicSparse`)
 		mustContain(t, "info", output(t, "qemu-img", "info", at("qcow2")), `compat: 0\.10`)
-		if strings.Contains(o.Stdout, "Old image found") || len(b.outputs()) != 21 {
+		if strings.Contains(o.Stdout, "Old image found") || len(b.outputs()) != 24 {
 			t.Errorf("outputs: %q", b.outputs())
 		}
 	})

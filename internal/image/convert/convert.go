@@ -40,13 +40,13 @@ type UsageError struct{ error }
 
 // TypeOf finds the format for a file from its name.
 func TypeOf(name string) (string, error) {
-	ext := strings.ToLower(strings.TrimPrefix(filepath.Ext(name), "."))
-	if ext == "img" {
-		ext = "raw"
+	lower := strings.ToLower(filepath.Base(name))
+	if strings.HasSuffix(lower, ".img") {
+		return "raw", nil
 	}
 	for _, f := range formats.All() {
-		if f.Name() == ext {
-			return ext, nil
+		if strings.HasSuffix(lower, "."+f.Name()) {
+			return f.Name(), nil
 		}
 	}
 	return "", fmt.Errorf("the name %q tells no format; name one with -t: %s", name, strings.Join(names(), ", "))

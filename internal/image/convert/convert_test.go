@@ -61,7 +61,7 @@ func qemuImg(t *testing.T, args ...string) string {
 
 // qemuName is what qemu-img calls a format.
 func qemuName(format string) string {
-	if strings.HasPrefix(format, "vhd") {
+	if format == "vhd" || format == "vhd-fixed" {
 		return "vpc"
 	}
 	return format
@@ -106,6 +106,26 @@ func TestPairs(t *testing.T) {
 					t.Error(out)
 				}
 			})
+		}
+	}
+}
+
+// TestPacked writes what only other programs read again.
+func TestPacked(t *testing.T) {
+	dir := t.TempDir()
+	disk := randomDisk(t, 9, 3<<20)
+	want, err := os.ReadFile(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vdi := filepath.Join(dir, "disk.vdi")
+	run(t, convert.Request{In: disk, Out: vdi})
+	for name, program := range map[string]string{"out.raw.gz": "gzip", "OUT.RAW.ZST": "zstd"} {
+		out := filepath.Join(dir, name)
+		run(t, convert.Request{In: vdi, Out: out})
+		got, err := exec.Command("sh", "-c", program+` -dc < "$1"`, "sh", out).Output()
+		if err != nil || string(got) != string(want) {
+			t.Errorf("%s: %d bytes, want %d: %v", name, len(got), len(want), err)
 		}
 	}
 }

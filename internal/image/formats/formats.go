@@ -14,12 +14,13 @@ import (
 	"github.com/dib-builder/dib/internal/image/tree"
 	"github.com/dib-builder/dib/internal/image/vdi"
 	"github.com/dib-builder/dib/internal/image/vhd"
+	"github.com/dib-builder/dib/internal/image/vhdx"
 	"github.com/dib-builder/dib/internal/image/vmdk"
 )
 
 // All returns every format that is made of the disk, sorted by name.
 func All() []image.Format {
-	list := []image.Format{qcow2.Format{}, raw.Format{}, vdi.Format{}, vhd.Dynamic{}, vhd.Fixed{}, vmdk.Format{}, alias{vhd.Dynamic{}, "vpc"}}
+	list := []image.Format{qcow2.Format{}, raw.Format{}, vdi.Format{}, vhd.Dynamic{}, vhd.Fixed{}, vhdx.Format{}, vmdk.Format{}, alias{vhd.Dynamic{}, "vpc"}}
 	list = append(list, packed.Formats()...)
 	slices.SortFunc(list, func(a, b image.Format) int { return strings.Compare(a.Name(), b.Name()) })
 	return list

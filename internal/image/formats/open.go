@@ -14,6 +14,7 @@ import (
 	"github.com/dib-builder/dib/internal/image/qcow2"
 	"github.com/dib-builder/dib/internal/image/vdi"
 	"github.com/dib-builder/dib/internal/image/vhd"
+	"github.com/dib-builder/dib/internal/image/vhdx"
 	"github.com/dib-builder/dib/internal/image/vmdk"
 )
 
@@ -29,7 +30,7 @@ type File struct {
 
 // Readable are the formats that Open knows, in the order in which it looks for
 // them.
-func Readable() []string { return []string{"qcow2", "vmdk", "vdi", "vhd", "raw"} }
+func Readable() []string { return []string{"qcow2", "vmdk", "vdi", "vhdx", "vhd", "raw"} }
 
 // Files are the image's file and its backing files, for comparisons.
 func (f *File) Files() []*os.File { return f.files }
@@ -105,6 +106,8 @@ func (f *File) openDisk(file *os.File, size int64, depth int) (err error) {
 		f.Disk, variant, err = vmdk.Open(file, size)
 	case "vdi":
 		f.Disk, variant, err = vdi.Open(file, size)
+	case "vhdx":
+		f.Disk, err = vhdx.Open(file, size)
 	case "vhd":
 		f.Disk, variant, err = vhd.Open(file, size)
 	default:
@@ -180,7 +183,6 @@ var others = []struct{ magic, problem string }{
 	{"\x28\xb5\x2f\xfd", "it is compressed with zstd; decompress it first"},
 	{"BZh9", "it is compressed with bzip2; decompress it first"},
 	{"QED\x00", "images of the format qed are not supported"},
-	{"vhdxfile", "images of the format vhdx are not supported"},
 	{"conectix", "its footer is damaged, and so is the copy at its beginning"},
 }
 
@@ -202,6 +204,8 @@ func Detect(r io.ReaderAt, size int64) (string, error) {
 		return "vmdk", nil
 	case vdi.Is(r):
 		return "vdi", nil
+	case vhdx.Is(r):
+		return "vhdx", nil
 	case vhd.Is(r, size):
 		return "vhd", nil
 	}

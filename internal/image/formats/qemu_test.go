@@ -18,7 +18,7 @@ import (
 )
 
 // qemuName is what qemu-img calls a format.
-var qemuName = map[string]string{"vhd": "vpc", "vhd-fixed": "vpc", "vpc": "vpc", "vdi": "vdi", "vmdk": "vmdk", "qcow2": "qcow2"}
+var qemuName = map[string]string{"vhd": "vpc", "vhd-fixed": "vpc", "vhdx": "vhdx", "vpc": "vpc", "vdi": "vdi", "vmdk": "vmdk", "qcow2": "qcow2"}
 
 func qemuImg(t *testing.T, args ...string) string {
 	t.Helper()
@@ -167,7 +167,7 @@ func sameFiles(t *testing.T, a, b string) bool {
 }
 
 func TestLimits(t *testing.T) {
-	for name, size := range map[string]int64{"vhd": 2041 << 30, "vmdk": 2<<40 + 512, "vdi": 513 << 40} {
+	for name, size := range map[string]int64{"vhd": 2041 << 30, "vmdk": 2<<40 + 512, "vdi": 513 << 40, "vhdx": 65 << 40} {
 		f, _ := formats.Lookup(name)
 		if err := f.Check(image.Options{}, size); err == nil || !strings.Contains(err.Error(), fmt.Sprint(size)) {
 			t.Errorf("%s of %d bytes: %v", name, size, err)

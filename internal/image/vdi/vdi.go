@@ -1,4 +1,4 @@
-// Package vdi writes dynamic images of VirtualBox.
+// Package vdi writes dynamic images, and reads dynamic and static ones, of VirtualBox.
 //
 // Sources: VirtualBox, src/VBox/Storage/VDICore.h (layout of the header);
 // QEMU, block/vdi.c (what readers insist on).

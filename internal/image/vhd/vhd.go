@@ -1,4 +1,4 @@
-// Package vhd writes Microsoft's VHD images: dynamic ones, which hold the used
+// Package vhd writes and reads Microsoft's VHD images: dynamic ones, which hold the used
 // blocks only and which qemu-img calls vpc, and fixed ones, which are the disk
 // and a footer, for Azure.
 //

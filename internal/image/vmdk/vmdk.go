@@ -1,4 +1,4 @@
-// Package vmdk writes images of VMware in one file: monolithicSparse, which
+// Package vmdk writes and reads images of VMware in one file: monolithicSparse, which
 // holds the used grains as they are, and streamOptimized, which compresses
 // them and can be written and read front to back, as OVF packages need.
 //
