@@ -98,7 +98,9 @@ func newBuilder(engine *sandbox.Engine) (*builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("internal error: cannot read the plan: %w", err)
 	}
-	p, env := input.Plan, input.Plan.Env
+	// A copy: ids on the disks derive from the plan, which neither secrets nor
+	// what the build learns may change.
+	p, env := input.Plan, maps.Clone(input.Plan.Env)
 	maps.Copy(env, input.SecretEnv)
 	redactor := newRedactor(env, input.SecretFiles, input.Hidden)
 	cwd, err := os.Getwd()

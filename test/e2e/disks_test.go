@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,6 +32,32 @@ func TestBD23FurtherDisks(t *testing.T) {
 		}
 		if dot, err := os.ReadFile(graph); err != nil || !strings.Contains(string(dot), `"data" -> "mkfs_data";`) {
 			t.Errorf("graph: %v\n%s", err, dot)
+		}
+	})
+}
+
+// TestLayoutTellsTheIDs holds that "dib layout" shows the UUIDs that a build of
+// the same arguments writes, and that they do not depend on a secret.
+func TestLayoutTellsTheIDs(t *testing.T) {
+	asEach(t, func(t *testing.T, b *workbench) {
+		var shown []string
+		for _, secret := range []string{"one", "two"} {
+			env := map[string]string{"DIB_SECRET_TOKEN": secret + "-is-long-enough"}
+			args := []string{"-n", "-t", "raw", "-o", "ids", "fake-os"}
+			o := b.dib(env, append([]string{"layout", "--format", "json"}, args...)...)
+			var l struct{ Filesystems []struct{ UUID string } }
+			if err := json.Unmarshal([]byte(o.Stdout), &l); err != nil || len(l.Filesystems) != 1 {
+				t.Fatalf("layout: %v\n%s%s", err, o.Stdout, o.Stderr)
+			}
+			b.mustBuild(build{args: args, env: env})
+			out, err := exec.Command("blkid", "-p", "-s", "UUID", "-o", "value", filepath.Join(b.out, "ids.raw")).Output()
+			if got := strings.TrimSpace(string(out)); err != nil || got != l.Filesystems[0].UUID {
+				t.Errorf("the build writes UUID %q (%v), and the layout says %q", got, err, l.Filesystems[0].UUID)
+			}
+			shown = append(shown, l.Filesystems[0].UUID)
+		}
+		if shown[0] != shown[1] {
+			t.Errorf("a secret changes the UUID from %s to %s", shown[0], shown[1])
 		}
 	})
 }
