@@ -205,7 +205,7 @@ func hidden(warnings []element.Override, name string) []string {
 var suffix = map[string]string{"docker": "docker.tar", "gcp": "tar.gz", "oci": "oci.tar", "squashfs": "squash", "vhd-fixed": "vhd"}
 
 // fromTree are the types that are made of files rather than of the disk.
-var fromTree = map[string]bool{"aci": true, "docker": true, "oci": true, "squashfs": true, "tar": true, "tar.zst": true, "tgz": true}
+var fromTree = map[string]bool{"aci": true, "cpio": true, "cpio.gz": true, "docker": true, "oci": true, "squashfs": true, "tar": true, "tar.zst": true, "tgz": true}
 
 // outputs lists what a build leaves, each once, in the order in which it is
 // made: what is made of files first, then disk images, raw last. A ramdisk

@@ -19,6 +19,8 @@ import (
 func Formats() []tree.Format {
 	return []tree.Format{
 		simple{name: "aci", layout: layout{root: "rootfs"}, finish: addManifest},
+		cpio{name: "cpio"},
+		cpio{name: "cpio.gz", compress: compressGzip},
 		Docker{},
 		OCI{},
 		simple{name: "tar", layout: layout{root: "."}},
@@ -32,10 +34,12 @@ type simple struct {
 	name   string
 	layout layout
 	// finish adds members that are not from the tree.
-	finish func(a *archive, t *tree.Tree, set tree.Settings) error
-	// compress copies in to out, compressed.
-	compress func(ctx context.Context, in io.Reader, out io.Writer, set tree.Settings) error
+	finish   func(a *archive, t *tree.Tree, set tree.Settings) error
+	compress compressor
 }
+
+// compressor copies in to out, compressed.
+type compressor func(ctx context.Context, in io.Reader, out io.Writer, set tree.Settings) error
 
 func (s simple) Name() string      { return s.name }
 func (s simple) Extension() string { return s.name }
@@ -49,7 +53,7 @@ func (s simple) Write(ctx context.Context, t *tree.Tree, out tree.Output, set tr
 }
 
 func (s simple) write(ctx context.Context, t *tree.Tree, out io.Writer, set tree.Settings, progress image.Progress) error {
-	plain := func(ctx context.Context, w io.Writer) error {
+	return compressed(ctx, out, set, s.compress, func(ctx context.Context, w io.Writer) error {
 		b := bufio.NewWriterSize(w, 1<<20)
 		a, err := writeTree(ctx, b, t, s.layout, set, progress)
 		if err != nil {
@@ -64,8 +68,12 @@ func (s simple) write(ctx context.Context, t *tree.Tree, out io.Writer, set tree
 			return err
 		}
 		return b.Flush()
-	}
-	if s.compress == nil {
+	})
+}
+
+// compressed has an archive written to out, through compress unless that is nil.
+func compressed(ctx context.Context, out io.Writer, set tree.Settings, compress compressor, plain func(context.Context, io.Writer) error) error {
+	if compress == nil {
 		return plain(ctx, out)
 	}
 	// The archive is read while it is compressed. Both sides end when one
@@ -75,7 +83,7 @@ func (s simple) write(ctx context.Context, t *tree.Tree, out io.Writer, set tree
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
-		err := s.compress(ctx, r, out, set)
+		err := compress(ctx, r, out, set)
 		if err == nil {
 			// A compressor that stops early would leave half an archive.
 			var n int64
