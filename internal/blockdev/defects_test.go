@@ -316,3 +316,24 @@ func TestBD59Graph(t *testing.T) {
 		}
 	}
 }
+
+// TestForget leaves no identity that derives from the seed.
+func TestForget(t *testing.T) {
+	c := mustMerge(t, strings.Replace(mixedExample, "name: mkfs_root\n", "name: mkfs_root\n    uuid: 8d6c1a2b-0000-4000-8000-000000000000\n", 1), Params{})
+	layout := func(seed string) *Layout {
+		l, err := c.Layout(LayoutInput{SizeKiB: 4 << 20, Seed: []byte(seed)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	a, b := layout("a"), layout("b")
+	a.Forget(layout("c"))
+	b.Forget(layout("c"))
+	if diff := cmp.Diff(a, b); diff != "" {
+		t.Errorf("what is left depends on the seed:\n%s", diff)
+	}
+	if got := a.Filesystem("mkfs_root").UUID; got != "8d6c1a2b-0000-4000-8000-000000000000" {
+		t.Errorf("the UUID that is given became %q", got)
+	}
+}

@@ -132,6 +132,16 @@ func (l *Layout) Forget(other *Layout) {
 			forget(&t.Partitions[k].PartUUID, o.Partitions[k].PartUUID)
 		}
 	}
+	for i := range l.VolumeGroups {
+		g, o := &l.VolumeGroups[i], other.VolumeGroups[i]
+		forget(&g.UUID, o.UUID)
+		for k := range g.PVs {
+			forget(&g.PVs[k].UUID, o.PVs[k].UUID)
+		}
+		for k := range g.LVs {
+			forget(&g.LVs[k].UUID, o.LVs[k].UUID)
+		}
+	}
 	for i := range l.Filesystems {
 		f, o := &l.Filesystems[i], other.Filesystems[i]
 		if f.UUID != o.UUID {

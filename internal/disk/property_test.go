@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -281,7 +282,7 @@ func (d *randomDisk) plant(t *testing.T) {
 			case 5:
 				rel, err := filepath.Rel(d.tree, file+".d")
 				must(err)
-				if strings.Contains(rel, "\n") || strings.ContainsAny(rel, "\xff\\") {
+				if strings.ContainsAny(rel, "\n\\") || !utf8.ValidString(rel) {
 					break // mke2fs's way cannot do it
 				}
 				must(os.WriteFile(file+".d", nil, 0o600))

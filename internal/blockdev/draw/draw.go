@@ -20,6 +20,7 @@ type row struct {
 	fs          *blockdev.Filesystem
 	mount       string
 	free, outer bool // nothing lies there; other partitions lie there
+	split       bool // in several places, none of which is told
 }
 
 func (r row) size() int64 { return r.end - r.start }
@@ -63,7 +64,7 @@ func rows(l *blockdev.Layout, d *blockdev.Disk) []row {
 		}
 		at := slices.IndexFunc(list, func(r row) bool { return !r.outer && r.fs == nil && r.start == fs.Offset && r.name == fs.Partition })
 		if at < 0 {
-			list = append(list, row{name: fs.Node, start: fs.Offset, end: fs.Offset + fs.Length})
+			list = append(list, row{name: fs.Node, start: fs.Offset, end: fs.Offset + fs.Length, split: fs.Split})
 			at = len(list) - 1
 		}
 		list[at].fs, list[at].mount = fs, mountOf(l, fs)
@@ -74,6 +75,13 @@ func rows(l *blockdev.Layout, d *blockdev.Disk) []row {
 		}
 		return int(min(max(b.size()-a.size(), -1), 1)) // what holds others comes before them
 	})
+	// A partition with volumes in it is drawn as these.
+	for i := range list {
+		p := &list[i]
+		p.outer = p.outer || p.number > 0 && slices.ContainsFunc(list, func(r row) bool {
+			return r.number == 0 && !r.split && r.start >= p.start && r.end <= p.end
+		})
+	}
 	return list
 }
 
@@ -90,13 +98,12 @@ func mountOf(l *blockdev.Layout, fs *blockdev.Filesystem) string {
 }
 
 // cover lists the places of a disk without overlaps and without holes, leaving
-// out what only holds others. Volumes that lie in the place of one that is
-// drawn already are left out.
+// out what only holds others.
 func cover(l *blockdev.Layout, d *blockdev.Disk) []row {
 	var out []row
 	at := int64(0)
 	for _, r := range rows(l, d) {
-		if r.outer || r.start < at {
+		if r.outer || r.split || r.start < at {
 			continue
 		}
 		if r.start > at {

@@ -34,6 +34,18 @@ var layouts = map[string]struct {
       - {name: spare, type: 4F68BCE3-E8CD-4DB1-96E7-FBCAF984B700, size: 25%}
       - {name: root, type: 8300, size: 60%, mkfs: {name: mkfs_root, mount: {mount_point: /, fstab: {fsck-passno: 1}}}}
 `, 10 << 20},
+	"lvm": {`
+- local_loop: {name: image0}
+- partitioning:
+    base: image0
+    label: mbr
+    partitions:
+      - {name: kernel, flags: [boot, primary], size: 300MiB, mkfs: {type: ext2, mount: {mount_point: /boot}}}
+      - {name: data, size: 100%}
+- lvm: {name: store, pvs: [{name: pvA, base: data}], vgs: [{name: vgA, base: [pvA]}], lvs: [{name: lvSwap, base: vgA, size: 512MiB}, {name: lvRoot, base: vgA, extents: 50%FREE}]}
+- mkfs: {base: lvRoot, name: mkfs_root, mount: {mount_point: /}}
+- mkfs: {base: lvSwap, type: swap}
+`, 4 << 20},
 	"logical": {`
 - local_loop: {name: sys}
 - local_loop: {name: data, size: 2GiB, block_size: 4096, mkfs: {type: ext2, label: "a&b", mount: {mount_point: "/srv/a b"}}}
@@ -119,5 +131,15 @@ func TestBarIsToScale(t *testing.T) {
 	}
 	if got := bar(many, 78); !strings.Contains(got, "│100") {
 		t.Errorf("a partition is missing:\n%s", got)
+	}
+}
+
+// TestSplitVolume says of a volume in several places no place at all.
+func TestSplitVolume(t *testing.T) {
+	l := layoutOf(t, "lvm")
+	l.Filesystem("mkfs_root").Split = true
+	got := Text(l, 78)
+	if !strings.Contains(got, "mkfs_root    several  places") || strings.Contains(got, "│mkfs_root") {
+		t.Errorf("got\n%s", got)
 	}
 }

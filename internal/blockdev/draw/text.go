@@ -48,7 +48,11 @@ func table(list []row, sector int64) string {
 		if r.fs != nil {
 			fs, label, id = r.fs.Type, or(r.fs.Label), or(r.fs.UUID)
 		}
-		line(number, r.name, fmt.Sprint(r.start/sector), fmt.Sprint(r.end/sector-1), amount(r.size()), kind, fs, label, id, or(r.mount))
+		start, end := fmt.Sprint(r.start/sector), fmt.Sprint(r.end/sector-1)
+		if r.split {
+			start, end = "several", "places"
+		}
+		line(number, r.name, start, end, amount(r.size()), kind, fs, label, id, or(r.mount))
 	}
 	_ = w.Flush()
 	var out strings.Builder
