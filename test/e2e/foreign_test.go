@@ -80,6 +80,17 @@ func TestForeignTreeAsRoot(t *testing.T) {
 	start(t, image)
 }
 
+// TestForeignTreeGPT is the same with a GUID partition table.
+func TestForeignTreeGPT(t *testing.T) {
+	if !full() {
+		t.Skip("takes long: DIB_TEST_FULL=1")
+	}
+	b, _ := foreign(t, lab.Root(), "debian-minimal", "vm", "block-device-gpt")
+	image := filepath.Join(b.out, "foreign.raw")
+	mustContain(t, "sgdisk -v", output(t, "sgdisk", "-v", image), `No problems found`)
+	start(t, image)
+}
+
 // TestForeignTreeAsUser builds debian-minimal with the same hooks without root:
 // they mount sysfs and run debootstrap, which makes device nodes.
 func TestForeignTreeAsUser(t *testing.T) {
