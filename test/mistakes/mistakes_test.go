@@ -128,7 +128,7 @@ var mistakes = []mistake{
 		return nil
 	}},
 	{name: "no-subordinate-ids", args: "fake-os", status: 1, nobody: true},
-	{name: "root-without-power", args: "fake-os", status: 1, through: []string{"setpriv", "--bounding-set", "-sys_admin", "--inh-caps=-sys_admin"}},
+	{name: "root-without-power", args: "fake-os", status: 1, through: []string{"setpriv", "--bounding-set", "-sys_admin,-setuid,-setgid", "--inh-caps=-sys_admin,-setuid,-setgid"}},
 	{name: "no-space", args: "--no-tmpfs fake-os mine", status: 1, prepare: smallTmp, files: map[string]string{
 		"elements/mine/install.d/10-mine": script + "head -c 100M /dev/zero > /big\n"}},
 	{name: "no-network", args: "debian-minimal", status: 1, slow: true, prepare: func(t *testing.T, _ string) map[string]string {
